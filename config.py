@@ -388,7 +388,10 @@ class Config:
         return cls(**values).with_secrets()
 
     def with_secrets(self) -> "Config":
-        """Return a copy with missing secrets read from DATA_DIR, or generated and stored there."""
+        """Return a copy with missing secrets read from DATA_DIR, or generated and stored there.
+
+        Raises ConfigError.
+        """
         return replace(
             self,
             secret_key=self.secret_key or _stored_secret(self.data_dir / "secret_key"),
@@ -420,7 +423,10 @@ def _read_value(environment: Mapping[str, str], name: str) -> str:
 
 
 def _stored_secret(path: Path) -> str:
-    """Return the secret in a file; create a missing file, which only its owner can read."""
+    """Return the secret in a file; create a missing file, which only its owner can read.
+
+    Raises ConfigError.
+    """
     try:
         if not path.exists():  # first: even mkdir() of an existing directory waits for a frozen disk
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -180,7 +180,10 @@ def _use_embedded_postgres(engine: Engine, server: EmbeddedPostgres) -> None:
 
 
 def register_pipeline(app: Flask, config: Config) -> None:
-    """Register middleware and hooks. Hooks run in this order."""
+    """Register middleware and hooks.
+
+    Hooks before a request run in this order, hooks after a request in the reverse order.
+    """
     app.wsgi_app = headers.SecurityHeadersMiddleware(app.wsgi_app, https_only=config.https_only)  # type: ignore[method-assign]
     app.wsgi_app = proxies.TrustedProxyMiddleware(app.wsgi_app, config.trusted_proxies)  # type: ignore[method-assign]
     app.wsgi_app = deadlines.DeadlineMiddleware(app.wsgi_app, config.request_deadline_s)  # type: ignore[method-assign]

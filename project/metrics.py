@@ -20,7 +20,7 @@ Combine = Callable[[Iterator[float]], float]
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.6)
 """Upper bounds of the histogram buckets in seconds. The last bound is the promised maximum of the response time."""
 FRESH_S = 30
-"""Seconds after its last update of a row at which a process counts as dead or stuck."""
+"""Seconds since the last update of its row after which a process counts as dead or stuck."""
 _ROW_CELLS = 2048
 """Number of 8-byte cells of a row. Unused cells take no memory: the kernel allocates pages on first use."""
 _HEARTBEAT_CELL, _STARTS_CELL = 0, 1
@@ -162,7 +162,10 @@ class Metrics:
         return [row for row in self._all_rows() if self.cells[row + _HEARTBEAT_CELL] > since]
 
     def _combine(self, family: _Family, cell: int) -> float:
-        """Combine a series over all rows; a gauge only over rows that were updated within FRESH_S."""
+        """Combine a series over all rows; a gauge only over rows that were updated within FRESH_S.
+
+        Returns 0 if there are no such rows.
+        """
         rows = self._fresh_rows() if family.kind == "gauge" else self._all_rows()
         return family.combine(self.cells[row + cell] for row in rows) if rows else 0
 

@@ -37,7 +37,10 @@ class Base(DeclarativeBase):
 
 
 class Attempt(Base):
-    """A request to /useradd, whatever its outcome."""
+    """An attempt to create a user, whatever its outcome.
+
+    That is a request to /useradd, a line of a bulk request, a row of an import, or a command.
+    """
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -264,7 +267,10 @@ class AttemptCount(Base):
 
 
 class Watermark(Base):
-    """The sequence number up to which a background job has processed attempts."""
+    """The sequence number up to which attempts are processed: aggregated, or masked again.
+
+    `name` is `attempt_counts` or `masks`, see project/queries/aggregates.py and masks.py.
+    """
 
     __tablename__ = "watermarks"
 

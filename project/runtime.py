@@ -67,14 +67,17 @@ class Runtime:
         self.spool.close()
 
     def start(self, worker: int) -> None:
-        """Run the `on_start` callbacks, claim row `worker` of the metrics, and start the upkeep."""
+        """Run the `on_start` callbacks, write to row `worker` of the metrics, and start the upkeep."""
         for callback in self.on_start:
             callback()
         self.metrics.attach(worker)
         self.upkeep.ensure_running()
 
     def stop(self) -> None:
-        """Stop the upkeep, then run the `on_stop` callbacks in reverse order. The spool stays."""
+        """Stop the upkeep, then run the `on_stop` callbacks in reverse order.
+
+        The spool is released, and its records are kept.
+        """
         self.upkeep.stop(UPKEEP_STOP_S)
         for callback in reversed(self.on_stop):
             callback()

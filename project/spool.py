@@ -1,13 +1,14 @@
 """Stores records in `DATA_DIR/spool` while PostgreSQL is unavailable.
 
-Each process claims a folder by locking the file `lock`. When the process dies, even by kill -9, the kernel releases the
-lock, and another process can claim the folder. A folder contains:
+Each process takes a folder by locking the file `lock`. When the process dies, even by kill -9, the kernel releases the
+lock, and another process can take the folder. A folder contains:
 
     lock                   locked by the owner of the folder
     1764000000000.log ...  segments: records, one per line with a checksum; the name is the time of the first record in
                            milliseconds; a record is stored once fdatasync has returned
     next                   an empty file, which becomes the next segment: its directory entry is already durable
-    intents                a slot for each request in progress: after a kill -9, its attempt is recorded as interrupted
+    intents                a slot for each request in progress, up to SLOT_COUNT: after a kill -9, its attempt is
+                           recorded as interrupted
     quarantine.log         lines that could not be read or delivered, for inspection by an operator
     probe                  written regularly to check that the disk accepts data
 
@@ -90,6 +91,7 @@ class Intent(Operation):
         self.line = _encode_line(record)
         self.folder: Folder | None = None
         self.slot: int | None = None
+        """Number of the slot in `folder`; None before the record is written, or if it cannot be written."""
 
 
 class _ClearOperation(Operation):
@@ -101,7 +103,7 @@ class _ClearOperation(Operation):
 
 
 class Spool:
-    """The spool of this process: a folder in `root`, claimed on first use and after a fork.
+    """The spool of this process: a folder in `root`, locked on first use and after a fork.
 
     append(), write_intent() and clear_intent() use the disk in two threads, so that intents do not wait for a flush.
     The properties return the last results of these threads and of check(), and never block.
@@ -126,7 +128,7 @@ class Spool:
         """Totals of all folders at the last call of check(); zeros before."""
 
     def open(self) -> "Folder":
-        """Return the folder of this process; claim a free one first if needed. Raises SpoolError."""
+        """Return the folder of this process; lock a free one first if needed. Raises SpoolError."""
         with self._lock:
             if self._pid != os.getpid():
                 self._folder = None
@@ -134,7 +136,7 @@ class Spool:
                 self._folder.close()
                 self._folder = None
             if self._folder is None:
-                self._folder, self._pid = self._claim(), os.getpid()
+                self._folder, self._pid = self._lock_free_folder(), os.getpid()
             return self._folder
 
     def append(self, record: str, timeout_s: float = APPEND_TIMEOUT_S) -> None:
@@ -147,9 +149,10 @@ class Spool:
             raise
 
     def write_intent(self, record: str) -> Intent | None:
-        """Write a record to a slot; return None if the disk is unusable. clear_intent() deletes it.
+        """Request that a record is written to a slot; return its intent for clear_intent().
 
-        Waits for the disk at most INTENT_TIMEOUT_S. If the disk takes longer, it writes the record later.
+        Waits at most INTENT_TIMEOUT_S; after that, the thread of the spool still writes the record. Returns None, and
+        writes nothing, if the disk was already known to be unusable.
         """
         if self.problem:
             return None
@@ -161,7 +164,8 @@ class Spool:
     def clear_intent(self, intent: Intent) -> None:
         """Delete the record of an intent from its slot; wait for the disk at most INTENT_TIMEOUT_S.
 
-        Wait for it before the response is sent: if the process is killed, a left intent is recorded as not answered.
+        Call this before the response is sent: if the process is killed while the record exists, the attempt is recorded
+        as not answered.
         """
         clearing = _ClearOperation(intent)
         self._intent_thread.put(clearing)
@@ -205,20 +209,20 @@ class Spool:
     def drain(self, deliver: Deliver) -> int:
         """Deliver the records of this process; return the number of delivered and rejected ones.
 
-        Exceptions of `deliver` propagate.
+        Exceptions of `deliver` propagate. Raises SpoolError or OSError if the disk is unusable.
         """
         return self.open().drain(deliver)
 
     def drain_orphans(self, deliver: Deliver) -> int:
         """Deliver the records of dead processes; return the number of delivered and rejected ones.
 
-        Exceptions of `deliver` propagate.
+        Exceptions of `deliver` propagate. Skips folders that cannot be opened; raises OSError if the disk fails later.
         """
         drained = 0
         for path in _list_folders(self.root):
             folder = None
             with suppress(OSError):  # the records of an unusable folder are kept
-                folder = Folder.claim(path, self._quota_bytes)
+                folder = Folder.try_lock(path, self._quota_bytes)
             if folder is not None:
                 try:
                     drained += folder.drain(deliver)
@@ -227,7 +231,10 @@ class Spool:
         return drained
 
     def close(self) -> None:
-        """Release the folder, and keep its records for the next owner."""
+        """Release the folder, and keep its records for the next owner.
+
+        Waits at most CLOSE_TIMEOUT_S for each part of the spool.
+        """
         for thread in (self._record_thread, self._intent_thread):
             thread.stop(CLOSE_TIMEOUT_S)
         with suppress(TimeoutError):
@@ -272,11 +279,11 @@ class Spool:
                 folder.clear_intent(slot)
             operation.finish()
 
-    def _claim(self) -> "Folder":
+    def _lock_free_folder(self) -> "Folder":
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for number in range(1000):
-                folder = Folder.claim(self.root / f"{number:03}", self._quota_bytes)
+                folder = Folder.try_lock(self.root / f"{number:03}", self._quota_bytes)
                 if folder is not None:
                     return folder
         except OSError as error:
@@ -287,13 +294,13 @@ class Spool:
 class Folder:
     """A folder of the spool that this process owns. Thread-safe; one thread drains at a time."""
 
-    def __init__(self, path: Path, lock: int, quota_bytes: int) -> None:
+    def __init__(self, path: Path, lock_fd: int, quota_bytes: int) -> None:
         self._path = path
-        self._lock_fd = lock
+        self._lock_fd = lock_fd
         self._quota_bytes = quota_bytes
         self._lock = threading.Lock()
         self._intents_lock = threading.Lock()
-        self._draining = threading.Lock()
+        self._drain_lock = threading.Lock()
         self._is_closed = False
         self._active_segment: _Segment | None = None
         self._newest_ms = max((int(segment.stem) for segment in _list_segments(path)), default=0)
@@ -311,18 +318,18 @@ class Folder:
             opened.pop_all()
 
     @classmethod
-    def claim(cls, path: Path, quota_bytes: int = QUOTA_BYTES) -> "Folder | None":
+    def try_lock(cls, path: Path, quota_bytes: int = QUOTA_BYTES) -> "Folder | None":
         """Lock a folder, creating it if needed; return None if another process owns it.
 
         Raises OSError.
         """
         path.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock_fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return cls(path, lock, quota_bytes)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return cls(path, lock_fd, quota_bytes)
         except BaseException as error:
-            os.close(lock)
+            os.close(lock_fd)
             if isinstance(error, BlockingIOError):
                 return None
             raise
@@ -399,9 +406,10 @@ class Folder:
     def drain(self, deliver: Deliver) -> int:
         """Deliver all records, oldest first; return the number of delivered and rejected ones.
 
-        Deletes their segments. Rejected records go to quarantine.log. Exceptions of `deliver` propagate.
+        Deletes these records; rejected ones go to quarantine.log, postponed ones stay. Exceptions of `deliver`
+        propagate. Raises OSError.
         """
-        with self._draining:
+        with self._drain_lock:
             if not self._has_next:
                 self._prepare_next()
             with self._lock:
@@ -544,7 +552,10 @@ class _Segment:
                 self._sync()
 
     def close(self) -> None:
-        """Sync and close the file. Threads that wait in sync() get the result."""
+        """Sync and close the file.
+
+        Threads that wait in sync() return or raise according to this last sync.
+        """
         with self._sync_lock:
             with suppress(OSError):
                 if self._synced < self.size:
@@ -573,13 +584,16 @@ class SpoolStatus:
     """Unix timestamp of the start of the oldest segment; None if there is none."""
     quarantined: int = 0
     """Number of lines in quarantine, which are not counted in `records`."""
-    files: Mapping[Path, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
+    file_counts: Mapping[Path, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
     """Path of a file -> its size in bytes and number of lines, for the next call of read_status()."""
 
 
 def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
-    """Count the stored records; read only the data that was added since the status `last`."""
-    known = last.files if last else {}
+    """Count the stored records; read only the data that was added since the status `last`.
+
+    Raises OSError.
+    """
+    known = last.file_counts if last else {}
     files: dict[Path, tuple[int, int]] = {}
     records = size = quarantined = 0
     oldest: float | None = None

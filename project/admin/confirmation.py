@@ -52,7 +52,10 @@ def render_confirmation(confirmation: Confirmation, name: str, back_url: str, fo
 
 
 def reauthenticate(form: ConfirmForm) -> bool:
-    """Return whether the password was entered recently or is correct; if not, set form errors."""
+    """Return whether the password was entered recently or is correct; if not, set form errors.
+
+    Raises RateLimitedError after too many wrong passwords.
+    """
     if not reauthentication.is_required() or reauthentication.verify_password(form.password.data or ""):
         return True
     error = gettext("This is not your password.") if form.password.data else gettext("Enter your password.")
@@ -71,7 +74,10 @@ def redirect_to_secret(key: str, name: str) -> ResponseReturnValue:
 
 
 def find_pending_secret() -> tuple[str, str] | None:
-    """Return the key and name that redirect_to_secret() stored for this page, or None."""
+    """Return the key and name that redirect_to_secret() stored for this page.
+
+    Returns None if there are none, after SECRET_SHOWN_S, and for other methods than GET.
+    """
     pending = session.get("issued")
     if request.method != "GET" or not pending or pending["path"] != request.path:
         return None

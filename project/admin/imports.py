@@ -52,7 +52,7 @@ class UploadForm(Form):
 @bp.get("/imports/")
 @page_parameters()
 def imports() -> str:
-    """List the imports of the last 24 hours."""
+    """List the newest 100 imports. Imports are deleted after 24 hours."""
     runs = service.find_imports(get_runtime().read_database.primary)
     return render_template("admin/imports.html", runs=runs)
 
@@ -122,7 +122,7 @@ def import_credentials(import_id: UUID) -> ResponseReturnValue:
 @bp.get("/imports/<uuid:import_id>/refused.<any(csv, xlsx):extension>")
 @page_parameters()
 def refused_rows(import_id: UUID, extension: str) -> Response:
-    """Send the refused rows of a file unchanged, with an additional column `What to fix`."""
+    """Send the refused rows of a file, with an additional column `What to fix`."""
     run, file = _find_import(import_id), io.BytesIO()
     source = stored_source(run)
     rows = service.find_refused_rows(get_runtime().read_database.primary, import_id)

@@ -11,12 +11,12 @@ CODES = (
     "validation_failed", "idempotency_key_reused", "rate_limited", "internal_error", "database_unavailable",
     "overloaded", "outcome_unknown",
 )  # fmt: skip
-"""Codes of the problem documents that POST /useradd returns."""
+"""Codes of the problem documents that the OpenAPI document lists for POST /useradd."""
 BULK_CODES = (
     "bad_request", "unknown_parameter", "malformed_json", "bad_idempotency_key", "unauthorized", "method_not_allowed",
     "body_too_large", "too_many", "unsupported_media_type", "rate_limited", "internal_error", "overloaded",
 )  # fmt: skip
-"""Codes of the problem documents with which POST /useradd/bulk refuses a request as a whole."""
+"""Codes that the OpenAPI document lists for refusals of a whole request by POST /useradd/bulk."""
 
 
 def describe_endpoints(spec: APISpec) -> None:

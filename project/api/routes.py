@@ -31,7 +31,8 @@ bp = Blueprint("api", __name__)
 PATHS = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 ATTEMPT_ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
 MAX_QUEUE_S = 0.5
-"""Maximum seconds for which a request may have waited for a thread; otherwise it is refused as overloaded."""
+"""Maximum seconds for which a request to POST /useradd may have waited for a thread; otherwise it is refused as
+overloaded."""
 _IDEMPOTENCY_KEY = re.compile(r'("?)([\x21\x23-\x7e]{21,255})\1')
 """Matches an idempotency key, quoted or not. A key must be hard to guess: a nanoid of 21 characters has 126 bits."""
 JSON_MEDIA_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
@@ -69,7 +70,7 @@ def _is_attempt() -> bool:
 
 @bp.after_request
 def record_conflict(response: Response) -> Response:
-    """Count a response 409 for the rate limits, because it reveals taken identifiers."""
+    """Count the response for the rate limits if its status is 409: it reveals taken values."""
     if response.status_code == 409:
         rate_limits.record_conflicts(1)
     return response
@@ -104,7 +105,10 @@ for path in PATHS:
 
 
 def read_dry_run(request: Request) -> bool:
-    """Return the query parameter `dry_run`. Raises RefusalError for other query parameters."""
+    """Return the query parameter `dry_run`, False if absent.
+
+    Raises RefusalError if it is invalid or repeated, or if there are other query parameters.
+    """
     if not request.environ.get("QUERY_STRING"):
         return False
     check_parameters(request.args, ("dry_run",))

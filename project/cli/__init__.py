@@ -75,7 +75,10 @@ def _with_translated_help(command: click.Command, run: Callable[..., Any]) -> Ca
 
 
 def _wrap_callbacks(command: click.Command) -> None:
-    """Wrap a command and its subcommands: start PostgreSQL, use the language of the terminal."""
+    """Wrap a command and its subcommands: start PostgreSQL, use the language of the terminal.
+
+    `flask spool status` does not start PostgreSQL.
+    """
     for subcommand in command.commands.values() if isinstance(command, click.Group) else ():
         _wrap_callbacks(subcommand)
     command.invoke = _in_terminal_language(command.invoke)  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
-from project.cli.common import refusals_as_errors, validation_callback
+from project.cli.common import as_click_exceptions, validation_callback
 from project.cli.help_texts import N_, help_text
 from project.domain.api_keys import SHOWN_PREFIX_LENGTH, normalize_key_name
 from project.http.languages import to_display_zone
@@ -28,7 +28,7 @@ def create_key(name: str | None) -> None:
     """Create an API key and print it once."""
     if name is None:
         raise click.UsageError(gettext("The key needs a name."))
-    with refusals_as_errors():
+    with as_click_exceptions():
         issued = keys.issue_key(get_runtime().database, name, by=None)
     click.echo(issued.key)
 
@@ -42,7 +42,7 @@ def create_key(name: str | None) -> None:
 )
 def list_keys() -> None:
     """List all keys: ID, first characters, state, last use, name."""
-    with refusals_as_errors():
+    with as_click_exceptions():
         found = keys.find_all_keys(get_runtime().database)
     states = {False: pgettext("key", "Valid"), True: gettext("Revoked")}
     width = max(map(len, states.values()))
@@ -63,6 +63,6 @@ def list_keys() -> None:
 @click.argument("key_id", metavar="ID", type=click.UUID)
 def revoke_key(key_id: UUID) -> None:
     """Revoke a key by its ID."""
-    with refusals_as_errors():
+    with as_click_exceptions():
         name = keys.revoke_key(get_runtime().database, key_id, by=None)
     click.echo(gettext("The key “%(name)s” is revoked.", name=name))

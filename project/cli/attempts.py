@@ -12,7 +12,7 @@ from flask_babel import force_locale
 from werkzeug.datastructures import MultiDict
 
 from config import parse_time_zone
-from project.cli.common import refusals_as_errors, with_suffix
+from project.cli.common import as_click_exceptions, with_suffix
 from project.cli.help_texts import N_, help_text
 from project.domain.attempts import Outcome
 from project.exporters import STREAMS
@@ -40,7 +40,7 @@ def prune_attempts() -> None:
     days = get_runtime().config.attempts_keep_days
     if not days:
         raise click.ClickException(gettext("ATTEMPTS_KEEP_DAYS is 0: attempts are kept forever"))
-    with refusals_as_errors():
+    with as_click_exceptions():
         pruned = attempts.prune_all(get_runtime().database, timedelta(days=days))
     click.echo(gettext("Attempts older than %(days)s days deleted: %(count)s", days=days, count=pruned))
 
@@ -55,7 +55,7 @@ def prune_attempts() -> None:
 def mask_attempts() -> None:
     """Mask contacts of all attempts by the current rules."""
     runtime = get_runtime()
-    with refusals_as_errors():
+    with as_click_exceptions():
         masked = sum(attempts.mask_all(runtime.database, runtime.config.phone_region))
     click.echo(gettext("Attempts checked: %(count)s", count=masked))
 
@@ -107,7 +107,7 @@ def export(
     """Write the selected attempts to a file, like a download from the results page."""
     args = MultiDict[str, str]({"result": result, "code": code, "status": status})
     args.update({name: value for name, value in (("from", since), ("to", until), ("q", text)) if value})
-    with force_locale(lang or get_runtime().config.default_language), refusals_as_errors():
+    with force_locale(lang or get_runtime().config.default_language), as_click_exceptions():
         now = datetime.now(UTC)
         rows = _write_file(file, parse_selection_strictly(args, zone, now, default="all", unmasked=True), now)
     click.echo(gettext("Attempts written to %(file)s: %(count)s", file=file, count=rows))

@@ -15,7 +15,7 @@ from project.runtime import get_runtime
 
 
 @contextmanager
-def refusals_as_errors() -> Iterator[None]:
+def as_click_exceptions() -> Iterator[None]:
     """Convert RefusalError and ClocksDifferError into ClickException with a translated text."""
     try:
         yield
@@ -32,7 +32,10 @@ def refusals_as_errors() -> Iterator[None]:
 def validation_callback(
     rule: Callable[[str], str],
 ) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a click callback that validates and normalizes an option with a domain rule."""
+    """Return a click callback that validates and normalizes an option with a domain rule.
+
+    An absent or empty option becomes None.
+    """
     return lambda context, parameter, value: validate(rule, value) if value else None
 
 

@@ -180,7 +180,7 @@ def _check_secret_files(folder: Path) -> Iterator[Finding]:
 
 
 def _has_own_group(folder: Path) -> bool:
-    """Return whether the folder is a Kubernetes volume with an fsGroup.
+    """Return whether the folder looks like a Kubernetes volume with an fsGroup.
 
     Only the pod is in this group, and new files inherit it (setgid), so that group access is harmless.
     """

@@ -32,7 +32,10 @@ def terminal_language(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def login_address(config: Config) -> str:
-    """Return the address of the login page, with the first trusted host if there is one."""
+    """Return the address of the login page, with the first trusted host that is no wildcard.
+
+    Without such a host, the address has the host on which the service listens.
+    """
     is_proxied = bool(config.https_only or config.trusted_proxies)
     scheme, port = "https" if config.https_only else "http", "" if is_proxied else f":{config.port}"
     local = "localhost" if config.host in {"0.0.0.0", "::"} else config.host  # noqa: S104 - compared only

@@ -89,7 +89,10 @@ def open_credentials(path: Path, *, is_for_excel: bool) -> Iterator[CredentialsF
 
 @contextmanager
 def open_refused(path: Path, *, is_for_excel: bool) -> Iterator[WriteRow]:
-    """Create the file of refused rows, .csv or .xlsx; yield a function that writes a row."""
+    """Create the file of refused rows, .csv or .xlsx; yield a function that writes a row.
+
+    Raises OSError.
+    """
     with path.open("wb") as file:
         if path.suffix.lower() == ".xlsx":
             with open_xlsx_table(file) as write:

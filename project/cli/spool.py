@@ -5,7 +5,7 @@ import time
 import click
 from flask.cli import AppGroup
 
-from project.cli.common import refusals_as_errors
+from project.cli.common import as_click_exceptions
 from project.cli.help_texts import N_, help_text
 from project.http.translations import gettext
 from project.runtime import get_runtime
@@ -46,6 +46,6 @@ def spool_status() -> None:
 )
 def spool_drain() -> None:
     """Drain the spool of dead processes into PostgreSQL."""
-    with refusals_as_errors():
+    with as_click_exceptions():
         drained = Delivery(get_runtime().database).drain_orphans(get_runtime().spool)
     click.echo(gettext("Attempts drained: %(count)s", count=drained))

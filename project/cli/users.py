@@ -6,7 +6,7 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
-from project.cli.common import new_attempt, refusals_as_errors, validate, validation_callback
+from project.cli.common import as_click_exceptions, new_attempt, validate, validation_callback
 from project.cli.greeting import login_address
 from project.cli.help_texts import N_, help_text
 from project.contract.schemas import MAX_NAME_LENGTH
@@ -66,12 +66,12 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
     attempt = new_attempt("flask users create-admin", key)
     body = {field: value for field, value in asdict(new_user).items() if value}
     attempt.store_body(body, runtime.config.phone_region)
-    with refusals_as_errors():
+    with as_click_exceptions():
         credentials = registration.register(runtime.database, runtime.passwords, attempt, key, new_user, is_admin=True)
     _print_credentials(credentials.login, credentials.password)
     click.echo(gettext("Log in at %(address)s", address=login_address(runtime.config)))
     entry = NewEntry.by_user(Action.ADMINISTRATOR_CREATED, None, credentials.user.id, credentials.login)
-    with refusals_as_errors():
+    with as_click_exceptions():
         audit.record_entry(runtime.database, entry)
 
 
@@ -86,7 +86,7 @@ def create_admin(username: str, name: str | None, email: str | None, phone: str 
 @click.argument("login")
 def block(login: str) -> None:
     """Block a user and end all their sessions."""
-    with refusals_as_errors():
+    with as_click_exceptions():
         username = user_service.block_user(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s is blocked.", name=username))
 
@@ -102,7 +102,7 @@ def block(login: str) -> None:
 @click.argument("login")
 def unblock(login: str) -> None:
     """Unblock a user. The password stays the same."""
-    with refusals_as_errors():
+    with as_click_exceptions():
         username = user_service.unblock_user(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s can log in again.", name=username))
 
@@ -118,7 +118,7 @@ def unblock(login: str) -> None:
 @click.argument("login")
 def reset_password(login: str) -> None:
     """Issue a new password and print it once."""
-    with refusals_as_errors():
+    with as_click_exceptions():
         runtime = get_runtime()
         username, password = user_service.reset_password(runtime.database, runtime.passwords, _user_id(login), by=None)
     _print_credentials(username, password)
@@ -141,7 +141,7 @@ def reset_password(login: str) -> None:
 )
 def grant(login: str, role: str) -> None:
     """Replace the role of a user."""
-    with refusals_as_errors():
+    with as_click_exceptions():
         username = user_service.grant_role(get_runtime().database, _user_id(login), Role(role), by=None)
     roles = {Role.AUDITOR: gettext("Auditor"), Role.ADMINISTRATOR: gettext("Administrator")}
     click.echo(gettext("%(name)s has a role now: %(role)s", name=username, role=roles[Role(role)]))
@@ -158,7 +158,7 @@ def grant(login: str, role: str) -> None:
 @click.argument("login")
 def revoke(login: str) -> None:
     """Revoke the role of a user."""
-    with refusals_as_errors():
+    with as_click_exceptions():
         username = user_service.revoke_role(get_runtime().database, _user_id(login), by=None)
     click.echo(gettext("%(name)s has no role now.", name=username))
 

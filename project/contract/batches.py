@@ -61,8 +61,9 @@ def _parse_line(sent: bytes, number: int) -> dict[str, Any]:
 def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine], *, is_dry_run: bool = False) -> None:
     """Create the users of validated lines, record the other lines, and set all results.
 
-    The idempotency key of a line is derived from `request_key` and the line's content. If several lines have the same
-    content, the first line creates the user and the other lines return the same credentials.
+    With `is_dry_run`, all lines are only recorded. The idempotency key of a line is derived from `request_key` and the
+    line's content. If several lines have the same content, the first line creates the user and the other lines return
+    the same credentials.
     """
     valid = [] if is_dry_run else [line for line in lines if line.new_user and not line.problem]
     registrations = [Registration.for_line(line.attempt, line.new_user, request_key) for line in valid if line.new_user]

@@ -48,8 +48,9 @@ def _mark_missing_header(error: FieldError) -> FieldError:
 def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]) -> None:
     """Create the users of the lines, record refused lines, and set the result of each line.
 
-    If PostgreSQL is unavailable for a line, the result stays None. The idempotency key of a line is derived from
-    `import_key` and the line's content, so that registering a line again returns the same user.
+    If PostgreSQL is unavailable for a line, the result stays None. Raises QueryError if PostgreSQL rejects a statement.
+    The idempotency key of a line is derived from `import_key` and the line's content, so that registering a line again
+    returns the same user.
     """
     registrations: list[Registration] = []
     valid: list[ImportLine] = []

@@ -51,7 +51,10 @@ class ImportRunner:
         self._expire_at = 0.0
 
     def wake(self) -> None:
-        """Start the thread if it is not running, and make it query for imports at once."""
+        """Start the thread, once per process, and make it query for imports at once.
+
+        If the thread cannot be started, only logs the cause; the next call tries again.
+        """
         with self._lock:
             if self._pid != os.getpid():
                 self._awake = threading.Event()
@@ -64,7 +67,10 @@ class ImportRunner:
         self._awake.set()
 
     def stop(self) -> None:
-        """Stop the thread after the current group of rows. Another process continues the import."""
+        """Stop the thread after the current group of rows, or the current check of a file.
+
+        Another process continues the import.
+        """
         self._stopping = True
         self._awake.set()
 
@@ -92,7 +98,7 @@ class ImportRunner:
             if database.run_once(queries.delete_expired_imports):
                 return True
             self._expire_at = time.monotonic() + EXPIRE_EVERY_S
-        import_id = database.run_once(queries.claim_import)
+        import_id = database.run_once(queries.reserve_import)
         if import_id is None:
             return False
         run = database.run_once(queries.find_import, import_id)
@@ -103,7 +109,10 @@ class ImportRunner:
         return True
 
     def _check_file(self, import_id: UUID) -> None:
-        """Validate the rows of an uploaded file, and store the rows or why the file cannot be read."""
+        """Validate the rows of an uploaded file, and store the rows or why the file cannot be read.
+
+        Does nothing if the import has been deleted or checked.
+        """
         database = self._runtime.database
         found = database.run_once(queries.find_content, import_id)
         run = database.run_once(queries.find_import, import_id)
@@ -138,7 +147,11 @@ class ImportRunner:
             yield StoredRow(number=row.number, cells=row.cells, body=row.body, fingerprint=fingerprint)
 
     def _create_users(self, run: ImportRun) -> None:
-        """Create the users of the rows that have no outcome yet, then finish the import."""
+        """Create the users of the rows that have no outcome yet, then finish the import.
+
+        Leaves the import to another process if the thread is stopping, or if the secret of the import is not configured
+        here. Raises RefusalError if PostgreSQL is unavailable.
+        """
         database, passwords = self._runtime.database, self._runtime.passwords
         try:
             import_key = passwords.derive_import_key(str(run.id), run.kid)

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = (1, 3)
-"""Bounds of Retry-After in seconds. The value is random, so that clients do not retry at the same time."""
+"""Bounds of Retry-After in seconds, unless the error has a time of its own. The value is random, so that clients do not
+retry at the same time."""
 _CODES_BY_STATUS = {
     403: "forbidden",
     404: "not_found",
@@ -96,7 +97,7 @@ def describe_refusal(
 ) -> tuple[list[tuple[str, str]], bytes]:
     """Return the headers and body of the response to a request that the HTTP server refuses.
 
-    The request is not recorded as an attempt. `params` replace the parameters of the message.
+    The request is not recorded as an attempt. `params` are the parameters of the message.
     """
     code = _CODES_BY_STATUS.get(status, "bad_request" if status < 500 else "internal_error")
     with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
@@ -173,9 +174,10 @@ def _problem_headers(code: str, retry_after_s: int | None = None) -> dict[str, s
 
 
 def _record_attempt(problem: Problem) -> bool:
-    """Record the attempt of the request, if any; return False if recording fails or is skipped.
+    """Record the attempt of the request; return False if recording fails or is skipped.
 
-    Most rate-limited attempts of a flood are skipped.
+    Most rate-limited attempts of a flood are skipped. Returns True if there is no attempt, or if it is already
+    recorded.
     """
     attempt = request_state().attempt
     if attempt is None or problem.is_recorded:

@@ -108,7 +108,8 @@ class UserAddSchema(Schema):
     def load(self, data: Any, **_: Any) -> NewUser:
         """Validate a body, which must be a dict. Raises ValidationFailedError with all errors.
 
-        Overrides marshmallow's load(), which takes several times as long, because it runs hooks and wraps errors.
+        At most MAX_UNKNOWN_FIELDS unknown fields are reported. Overrides marshmallow's load(), which takes several
+        times as long, because it runs hooks and wraps errors.
         """
         sent = {name: value for name, value in data.items() if not (name in OPTIONAL_FIELDS and _is_absent(value))}
         values: dict[str, Any] = dict.fromkeys(OPTIONAL_FIELDS)
@@ -128,7 +129,7 @@ class UserAddSchema(Schema):
         return NewUser(**values)
 
     def _check_username_contact(self, values: Mapping[str, Any], errors: dict[str, RuleError]) -> None:
-        """Add an error if the username is a phone number or e-mail address of somebody else.
+        """Add an error if the username is a phone number or e-mail address not of the user.
 
         If the user's own phone number or e-mail address is invalid, only that error is reported.
         """

@@ -41,7 +41,7 @@ class Breaker:
 
     @property
     def checked_at(self) -> float:
-        """Time of the last success or completed check by time.monotonic(); 0 before the first."""
+        """End of the last success, check or probe by time.monotonic(); 0 before the first."""
         return max(self._last_success, self._last_check)
 
     def begin_check(self) -> float:

@@ -112,8 +112,9 @@ class Database:
         """Run `work` in a transaction, commit it, and retry it on outages.
 
         A transaction whose COMMIT was not confirmed is retried, too, so `work` must be idempotent. Raises
-        DatabaseUnavailableError if nothing was committed before the deadline, OutcomeUnknownError if a COMMIT was not
-        confirmed before the deadline, OverloadedError if too many threads are waiting, and QueryError.
+        DatabaseUnavailableError if nothing was committed before the deadline or if the breaker is open,
+        OutcomeUnknownError if a COMMIT was not confirmed before the deadline, OverloadedError if no permit is free in
+        time, and QueryError.
         """
 
         def try_once(commit: "_CommitState") -> T:
@@ -161,8 +162,8 @@ class Database:
     ) -> list[Row | RefusalError | QueryError]:
         """Execute a statement for several members; return a row or error for each, in order.
 
-        No two members may have a common claim. All members are in one transaction. If the transaction fails, each
-        member is tried alone, with its own deadline.
+        No two members may have a common claim (a unique value, such as a username; see Member). All members are in one
+        transaction. If the transaction fails, each member is tried alone, with its own deadline.
         """
         try:
             with deadline(self._deadline_s / 2):
@@ -193,8 +194,9 @@ class Database:
     def run_once(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in a transaction without retries, even if the breaker is open.
 
-        Success closes the breaker. Raises QueryError, QueryTimeoutError after a timeout, deadlock or missed deadline,
-        WritesRefusedError if PostgreSQL cannot write, and DatabaseUnavailableError in other outages.
+        Success closes the breaker. Raises QueryError, QueryTimeoutError after a timeout, a missed deadline or a
+        conflict with another transaction, WritesRefusedError if PostgreSQL cannot write, and DatabaseUnavailableError
+        in other outages.
         """
         try:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
@@ -213,8 +215,9 @@ class Database:
     def check(self) -> None:
         """Check that PostgreSQL answers, so that an outage is noticed while there are no requests.
 
-        Retries until the deadline and then opens the breaker. A successful check does not count as a success for the
-        breaker, because COMMIT may hang while queries are answered.
+        Retries until the deadline, or until a retry is pointless. Then opens the breaker, unless a transaction has
+        succeeded since the start of the check. A successful check does not count as a success for the breaker, because
+        COMMIT may hang while queries are answered.
         """
         began = self.breaker.begin_check()
         try:
@@ -225,7 +228,10 @@ class Database:
             self.breaker.end_check()
 
     def _try_check(self, began: float) -> bool:
-        """Query PostgreSQL once; return False, after a pause, if the query should be retried."""
+        """Query PostgreSQL once; return False if the query should be retried now.
+
+        Pauses before it returns False, except after a silent host: then another host is tried at once.
+        """
         try:
             with self._engine.connect() as connection, detect_silence(connection.connection.driver_connection):
                 connection.exec_driver_sql("select 1")
@@ -308,7 +314,10 @@ class Database:
                 self._permits.release()
 
     def _retry(self, try_once: Callable[["_CommitState"], T], *, may_be_committed: bool = False) -> T:
-        """Call `try_once` until it succeeds, a retry is pointless, or the deadline is near."""
+        """Call `try_once` until it succeeds, a retry is pointless, or the deadline is near.
+
+        Raises the errors of write_transaction().
+        """
         started_at = time.monotonic()
         ceiling = RETRY_MIN_S
         while True:
@@ -358,7 +367,11 @@ class Database:
 
 
 class _CommitState:
-    """The state of a try. Once COMMIT is sent, a lost connection makes the outcome unknown."""
+    """Whether one call of `try_once` may have committed.
+
+    `is_started` is set just before COMMIT, or a statement that commits itself, is sent. If the connection is lost
+    afterwards, the outcome is unknown.
+    """
 
     is_started = False
 
@@ -387,9 +400,10 @@ def _close_unless_idle(connection: extensions.connection | None, entry: Connecti
 
 
 def _was_closed(connection: PoolProxiedConnection) -> bool:
-    """Return whether the server has closed an idle connection, which makes the socket readable.
+    """Return whether the server has closed an idle connection: its socket is readable then.
 
-    Callers check this before they send a statement. If the connection was closed, they send nothing and can retry.
+    The caller checks this before it sends a statement: if the connection was closed, nothing was sent, so the caller
+    can retry.
     """
     poller = select.poll()
     poller.register(cast(extensions.connection, connection.driver_connection), select.POLLIN)

@@ -48,7 +48,7 @@ def is_query_timeout(error: BaseException) -> bool:
 
 
 def is_timeout_or_conflict(error: DriverError) -> bool:
-    """Return whether the statement timed out or conflicted with another transaction."""
+    """Return whether a timeout, a deadline or another transaction made the statement fail."""
     return get_sqlstate(error) in _TRANSIENT or is_deadline_exceeded(error)
 
 
@@ -74,7 +74,10 @@ def is_outage(error: DriverError) -> bool:
 
 
 def is_unavailable(error: DriverError) -> bool:
-    """Return whether every statement would fail: the server is unreachable or refuses all."""
+    """Return whether other statements would fail, too.
+
+    The server is unreachable, refuses the login, or cannot write. A server that cannot write may still answer queries.
+    """
     return _is_lost_or_in_class(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
 
 

@@ -48,9 +48,9 @@ def install_host_failover(engine: Engine) -> None:
 
 @contextmanager
 def detect_silence(connection: object) -> Iterator[None]:
-    """Cancel a query in the block after SILENT_S, and mark the host of `connection` as silent.
+    """Cancel the query in the block after SILENT_S; mark the host of `connection` as silent.
 
-    Does nothing if only one host is configured.
+    A query that ends earlier marks the host as not silent. Does nothing if only one host is configured.
     """
     state = connection.host_state if isinstance(connection, HostConnection) else None
     if state is None:

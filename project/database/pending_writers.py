@@ -35,7 +35,7 @@ class PendingWriters:
                 wait.count_arrival(number)
 
     def await_arrivals(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` until all threads that are counted now have arrived."""
+        """Wait at most `timeout_s` for the arrival of the threads counted at the time of the call."""
         with self._lock:
             pending = self._began - self._arrived
             if not pending:

@@ -54,7 +54,8 @@ class ReadDatabase(Database):
 
     replica: Database | None = None
     replica_lag_s = 0.0
-    """Lag of the replica in seconds at the last call of measure_lag(); infinite if the replica did not answer."""
+    """Lag of the replica in seconds at the last call of measure_lag(); infinite if the replica did not answer, or if
+    its lag is unknown because it has not replayed any transaction."""
     _primary_lsn = _PrimaryLsn(None, -math.inf)
     _required_lsn: str | None = None
     _last_read = threading.local()
@@ -88,7 +89,10 @@ class ReadDatabase(Database):
         return self.primary.read_transaction(_find_lsn) if self.replica else None
 
     def requiring_lsn(self, lsn: str | None) -> "ReadDatabase":
-        """Return a copy of this object that uses the replica only if it has replayed `lsn`."""
+        """Return a copy of this object that uses the replica only if it has replayed `lsn`.
+
+        None permits the replica whatever it has replayed.
+        """
         restricted = copy(self)
         restricted._required_lsn = lsn
         return restricted

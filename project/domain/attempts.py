@@ -1,4 +1,7 @@
-"""Value types of attempts. Every request to /useradd is an attempt, whatever its outcome."""
+"""Value types of attempts to create a user, whatever their outcome.
+
+An attempt is a request to /useradd, a line of a bulk request, a row of an import, or a command.
+"""
 
 import secrets
 import time
@@ -71,7 +74,7 @@ def _uuid7(moment: datetime, random_bits: int) -> UUID:
 
 @dataclass(slots=True, kw_only=True)
 class NewAttempt:
-    """An attempt in progress: created from the request headers, completed by `store_body`."""
+    """An attempt in progress. store_body() adds the fields of the request body."""
 
     id: UUID
     received_at: datetime
@@ -140,7 +143,7 @@ class AttemptRow:
     status: int
     """The outcome as an HTTP status; 0 if the process died before it responded."""
     answered: int | None
-    """HTTP status that the client received; None if there was no response."""
+    """HTTP status of the response; None if there was none."""
     code: str
     via: str
     """`direct`, `spool` or `recovered` (see project/domain/records.py)."""
@@ -158,7 +161,7 @@ class AttemptRow:
 
     @property
     def is_unconfirmed(self) -> bool:
-        """Whether the attempt created a user but the client did not receive the status 201."""
+        """Whether the attempt created a user but the response did not have the status 201."""
         return self.status == 201 and self.answered != 201
 
     @property

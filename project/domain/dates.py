@@ -25,7 +25,10 @@ _OTHER_FORMS = {
 
 
 def parse_birth_date(text: str, today: date) -> date:
-    """Parse YYYY-MM-DD (ISO 8601) or DD.MM.YYYY. Raises RuleError outside 1900-01-01..`today`."""
+    """Parse YYYY-MM-DD (ISO 8601) or DD.MM.YYYY, perhaps with a time of midnight.
+
+    Raises RuleError if the text has another form, or the date is not within EARLIEST and `today`.
+    """
     typed = trim(text)
     if not typed.isascii():
         typed = remove_format_characters(typed)  # browsers put direction marks around the parts of a date

@@ -115,7 +115,7 @@ def _check_reserved(domain: str) -> None:
 
 
 def _check_scripts(local: str, domain: str) -> None:
-    """Raise RuleError if an address mixes scripts that look alike (Unicode UTS 39)."""
+    """Raise RuleError if a part of the address mixes scripts, or only looks Latin (UTS 39)."""
     folded = fold_username(local)
     mixed = any(sum(bool(script.search(part)) for script in _SCRIPTS) > 1 for part in (folded, *domain.split(".")))
     looks_latin = any(not form.isascii() and _LOOKALIKES.fullmatch(form) for form in (local, folded))
@@ -124,7 +124,10 @@ def _check_scripts(local: str, domain: str) -> None:
 
 
 def _check_folded(local: str, domain: str) -> None:
-    """Raise RuleError for look-alikes of punctuation, or if the folded address is invalid."""
+    """Raise RuleError for invisible characters, and for look-alikes of punctuation.
+
+    Raises RuleError, too, if the folded address is invalid.
+    """
     for position, character in enumerate(local, start=1):
         folded = unicodedata.normalize("NFKC", character)
         forms = character + folded

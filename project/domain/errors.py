@@ -30,7 +30,7 @@ class FieldError:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "FieldError":
-        """Parse a JSON object that as_json() or the SQL function useradd() produced."""
+        """Parse a JSON object that as_json() or an SQL function of this service produced."""
         return cls(stored["field"], stored["code"], stored.get("variant", ""), stored.get("params") or NO_PARAMS)
 
 
@@ -73,7 +73,7 @@ class RefusalError(Exception):
 
 
 class ValidationFailedError(RefusalError):
-    """One or more fields are invalid; `errors` lists all of them."""
+    """One or more fields are invalid; `errors` lists them."""
 
     def __init__(self, errors: tuple[FieldError, ...]) -> None:
         super().__init__("validation_failed", errors=errors)
@@ -110,7 +110,10 @@ class DatabaseUnavailableError(RefusalError):
 
 
 class QueryTimeoutError(DatabaseUnavailableError):
-    """A statement timed out although the server is available. A retry would time out, too."""
+    """A statement timed out although the server is available. A retry would time out, too.
+
+    Database.run_once() also raises it after a missed deadline or a conflict with another transaction.
+    """
 
 
 class WritesRefusedError(DatabaseUnavailableError):

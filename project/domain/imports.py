@@ -42,16 +42,16 @@ class ImportRun:
     file_name: str
     state: ImportState
     error: Mapping[str, Any] | None
-    """Code and parameters of the error if the file cannot be read."""
+    """Code and parameters of the error if the file cannot be read, otherwise None."""
     headers: tuple[str, ...]
     fields: tuple[str | None, ...]
     """Field of each column; None for an ignored column, "" for a column without a header."""
     notes: tuple[Mapping[str, Any], ...]
     """Codes and parameters of notes about the file, such as ignored columns."""
     kid: str | None
-    """ID of the secret from which passwords are derived; None before users are created."""
+    """ID of the secret from which the idempotency keys of the rows are derived; None before users are created."""
     credentials_at: datetime | None
-    """Time at which the credentials were downloaded."""
+    """Time at which the credentials were downloaded; None before."""
     created: int = 0
     existing: int = 0
     refused: int = 0

@@ -15,7 +15,10 @@ _MANY_DIGITS = re.compile(r"[+0-9.-]{7,}")
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """The unique identifiers that a login may stand for."""
+    """The unique identifiers that a login may stand for.
+
+    `phone` and `email` are None if the login cannot be a phone number or an e-mail address.
+    """
 
     username: str
     phone: str | None
@@ -45,9 +48,10 @@ def parse_login(login: str, region: str) -> Identifiers:
 
 
 def check_contact_as_username(username: str, phone: str | None, email: str | None, region: str) -> str:
-    """Return the username. Raises RuleError if it is the phone or e-mail of somebody else.
+    """Return the username. Raises RuleError if it is a contact that is not the user's own.
 
-    `phone` and `email` are the user's own, `region` is the country of numbers without a country code.
+    A contact is a phone number or an e-mail address. `phone` and `email` are the user's own, `region` is the country of
+    numbers without a country code.
     """
     folded = fold_username(username)
     meant: str | None = None

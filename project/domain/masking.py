@@ -147,7 +147,7 @@ def _mask_addresses(text: str) -> str:
 
 
 def _first_letter(local: str) -> str:
-    """Return the first letter of a local part, or "" if there is no other or it is masked."""
+    """Return the first letter of a local part; "" if it has one letter only or is masked."""
     return local[0] if len(local) > 1 and local[0] != "•" else ""
 
 
@@ -164,7 +164,8 @@ def _hide(text: str, hidden: int = 0) -> str:
 def _digits_to_hide(text: str, region: str | None) -> int:
     """Return how many digits to hide before the last two of a number, 0 if it is invalid.
 
-    The number may be masked."""
+    The number may be masked.
+    """
     if "•" not in text:
         return _digits_to_hide_without_dots(text, region)
     dots = text.count("•")

@@ -65,7 +65,7 @@ def normalize_phone(text: str, region: str | None) -> str:
         # phonenumbers would accept "=+7912…", ignore words after the number and take decimals for digits.
         raise RuleError("invalid_phone", _find_variant(typed))
     digits, plus = _extract_digits(form["rest"]), "+" if form["plus"] else ""
-    if ("/" in typed or len(digits) > MAX_DIGITS) and _contains_several(typed):
+    if ("/" in typed or len(digits) > MAX_DIGITS) and _contains_several_numbers(typed):
         raise RuleError("invalid_phone", "several")
     if mobile := parse_mobile_number(digits, region, is_international=bool(plus)):
         return mobile
@@ -82,7 +82,10 @@ def normalize_phone(text: str, region: str | None) -> str:
 
 
 def strip_phone(text: str) -> str:
-    """Remove what programs add: format characters, surrounding blanks and a final `.0`."""
+    """Remove what programs add: format characters, surrounding blanks and a final `.0`.
+
+    Other blanks become spaces.
+    """
     if not (text.isascii() and text.isprintable()):
         text = _BLANKS.sub(" ", remove_format_characters(text))
     text = text.strip()
@@ -96,17 +99,17 @@ def _find_variant(typed: str) -> str:
         return "calculated"
     if _EXTENSION.search(typed) and not re.search(r"[,;]\s*\d{6,}$", typed):
         return "extension"
-    return "several" if _contains_several(typed) else "characters"
+    return "several" if _contains_several_numbers(typed) else "characters"
 
 
-def _contains_several(typed: str) -> bool:
+def _contains_several_numbers(text: str) -> bool:
     """Return whether a text contains two numbers, or the end of a second one: `123-45-67/68`."""
-    parts = [sum(map(str.isdecimal, part)) for part in _BETWEEN_NUMBERS.split(typed)]
-    words = [sum(map(str.isdecimal, word)) for word in typed.split()]
+    parts = [sum(map(str.isdecimal, part)) for part in _BETWEEN_NUMBERS.split(text)]
+    words = [sum(map(str.isdecimal, word)) for word in text.split()]
     return (
         sum(digits >= _MIN_PART_DIGITS for digits in parts) > 1
         or sum(digits >= _MIN_WORD_DIGITS for digits in words) > 1
-        or ("/" in typed and parts[-1] < 3)
+        or ("/" in text and parts[-1] < 3)
     )
 
 

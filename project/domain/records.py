@@ -31,7 +31,7 @@ class AttemptRecord:
     attempt: NewAttempt
     status: int
     answered: int | None
-    """HTTP status that the client received; None if there was no response."""
+    """HTTP status of the response; None if there was none."""
     code: str
     errors: tuple[FieldError, ...] = ()
     duration_ms: int = 0

@@ -79,7 +79,10 @@ def rounded_shares(parts: Mapping[K, int]) -> dict[K, int]:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Percentiles of response times in milliseconds, rounded up to a bound of their bucket."""
+    """Percentiles of response times in milliseconds, rounded up to the bound of a bucket.
+
+    Times above the last bound count as that bound.
+    """
 
     p50: int
     p95: int
@@ -199,12 +202,12 @@ class Report:
 
     @property
     def rejected(self) -> int:
-        """Number of requests refused with 4xx: invalid ones, conflicts and rate limits."""
+        """Number of attempts refused with 4xx: invalid ones, conflicts and rate limits."""
         return self.count(Outcome.REJECTED)
 
     @property
     def failed(self) -> int:
-        """Number of requests that failed because of the service (5xx, or no response)."""
+        """Number of attempts that failed because of the service (5xx, or no response)."""
         return self.count(Outcome.FAILED)
 
     @property

@@ -31,8 +31,8 @@ _JSON_TYPES = {NoneType: "null", bool: "boolean", int: "number", float: "number"
 def parse_object(body: bytes, *, has_content_length: bool = False) -> dict[str, Any]:
     """Parse an object. Raises RefusalError `malformed_json` or `body_not_object`.
 
-    With `has_content_length`, the error for an incomplete body says that the Content-Length header is probably wrong.
-    NaN, infinite numbers and repeated keys, which Python's parser accepts, are refused, too.
+    With `has_content_length`, the error for an incomplete body with non-ASCII characters says that Content-Length
+    counts bytes, not letters. NaN, infinite numbers and repeated keys, which Python's parser accepts, are refused, too.
     """
     text = decode_body(body, has_content_length=has_content_length)
     if not text.strip():
@@ -76,7 +76,10 @@ def json_type(value: object) -> str:
 
 
 def decode_body(body: bytes, *, has_content_length: bool) -> str:
-    """Decode a body in UTF-8. Raises RefusalError, which names another encoding if possible."""
+    """Decode a body in UTF-8. Raises RefusalError, which names another encoding if possible.
+
+    For `has_content_length`, see parse_object().
+    """
     try:
         text = body.decode("utf-8-sig")  # Windows clients send a byte order mark
     except UnicodeDecodeError as error:
@@ -92,7 +95,7 @@ def decode_body(body: bytes, *, has_content_length: bool) -> str:
 
 
 def syntax_error(text: str, error: json.JSONDecodeError, *, has_content_length: bool = False) -> RefusalError:
-    """Return the refusal for a syntax error, with its variant, line and column."""
+    """Return the refusal for a syntax error, with the variant of its message, line and column."""
     variant, position = _find_variant(text, error, has_content_length=has_content_length), error.pos
     if variant == "trailing_comma":
         position = text.rindex(",", 0, position + 1)  # Python 3.13 reports the comma, earlier versions the bracket

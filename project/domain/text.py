@@ -8,12 +8,12 @@ from project.domain.errors import RuleError
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Bidirectional controls (Unicode UAX 9): they make one name look like another (CVE-2021-42574)."""
 
-INVISIBLE = frozenset("\u00ad\u200b\u2028\u2029\u2060\ufeff")
+FORBIDDEN_INVISIBLE = frozenset("\u00ad\u200b\u2028\u2029\u2060\ufeff")
 """Invisible characters that no name needs. U+200C and U+200D are allowed: Persian and emoji need them."""
 
 _FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
 BLANKS = "".join(character for character in map(chr, range(0x3001)) if character.isspace()) + _FILLERS
-"""Unicode's White_Space, and letters and symbols that look like a blank."""
+"""Characters that str.isspace() accepts, and letters and symbols that look like a blank."""
 FORMAT_CHARACTERS = "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff" + "".join(
     map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x2070)))
 )
@@ -30,7 +30,7 @@ def _is_forbidden(character: str) -> bool:
     return (
         unicodedata.category(character) in {"Cc", "Cs"}
         or character in BIDI_CONTROLS
-        or character in INVISIBLE
+        or character in FORBIDDEN_INVISIBLE
         # Noncharacters (Unicode 23.7), which XML forbids. Unassigned code points may be new emoji.
         or ord(character) & 0xFFFE == 0xFFFE
         or "\ufdd0" <= character <= "\ufdef"
@@ -38,7 +38,10 @@ def _is_forbidden(character: str) -> bool:
 
 
 def check_characters(text: str) -> None:
-    """Raise RuleError at the first control, surrogate, invisible or bidirectional character."""
+    """Raise RuleError at the first forbidden character.
+
+    Forbidden are controls, surrogates, invisible and bidirectional characters, and noncharacters.
+    """
     if text.isprintable():  # fast path: no forbidden character is printable (Python documentation)
         return
     for position, character in enumerate(text, start=1):

@@ -21,6 +21,7 @@ class UserFilter:
     """A filter of users. None and an empty text match all users."""
 
     text: str = ""
-    """A login, phone number or e-mail address in any spelling, or a part of the login or name."""
+    """A user ID; a login, phone number or e-mail address in any spelling; a masked phone number or e-mail address; or a
+    part of the login, name or e-mail address."""
     is_active: bool | None = None
     role: Role | None = None

@@ -47,7 +47,10 @@ def check_major_version(directory: DataDirectory) -> None:
 
 
 def create_cluster(directory: DataDirectory) -> None:
-    """Create the cluster and its password atomically. Raises EmbeddedPostgresError."""
+    """Create the password and then, atomically, the cluster.
+
+    Raises EmbeddedPostgresError, OSError or subprocess.SubprocessError.
+    """
     if shutil.disk_usage(directory.location).free < MIN_FREE_BYTES:
         raise EmbeddedPostgresError(
             f"Not enough disk space for PostgreSQL in {directory.location}: {MIN_FREE_BYTES >> 20} MB are needed."

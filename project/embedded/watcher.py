@@ -77,7 +77,10 @@ def main(root: Path, programs: Path, lock: int) -> None:
 
 
 def _watch(directory: DataDirectory) -> None:
-    """Keep the server running until no process uses it."""
+    """Keep the server running until no process uses it.
+
+    Gives up after GIVE_UP_AFTER_S if the server has never started.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # a shutdown stops the processes that use the server, too
     give_up_at = time.monotonic() + GIVE_UP_AFTER_S

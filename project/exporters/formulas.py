@@ -3,9 +3,9 @@
 import re
 
 from project.domain.lines import CONCAT_SEPARATOR
-from project.domain.text import BIDI_CONTROLS, INVISIBLE
+from project.domain.text import BIDI_CONTROLS, FORBIDDEN_INVISIBLE
 
-INVISIBLE_CHARACTERS = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | INVISIBLE))
+INVISIBLE_CHARACTERS = "\x7f-\x9f\ud800-\udfff" + "".join(sorted(BIDI_CONTROLS | FORBIDDEN_INVISIBLE))
 """Invisible characters, in the syntax of a character class of a regular expression."""
 LEAD_BYTES = b"\xc2\xd8\xe1\xe3\xef"
 """UTF-8 lead bytes of invisible characters, and of blanks and full-width signs that may begin a formula."""
@@ -29,7 +29,7 @@ HINTS = (
 def escape_formula(content: str, *, is_phone: bool) -> str:
     """Return a text that spreadsheets do not interpret as a formula.
 
-    A masked phone number is returned unchanged, although it begins with a plus.
+    With `is_phone`, a phone number, masked or not, is returned unchanged, although it begins with a plus.
     """
     if is_phone and _MASKED_PHONE.fullmatch(content):
         return content

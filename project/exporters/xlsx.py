@@ -38,7 +38,10 @@ def stream(
     *,
     rows_per_sheet: int = log_sheets.MAX_ROWS,
 ) -> Iterator[bytes]:
-    """Yield the workbook in blocks. A truncated file is invalid, as its directory comes last."""
+    """Yield the workbook in blocks. A truncated file is invalid, as its directory comes last.
+
+    Raises TooManyRowsError if there are more rows of attempts than counted.
+    """
     return pack(_parts(count, lines, heading, translations, rows_per_sheet))
 
 

@@ -17,7 +17,7 @@ from project.spool import Spool, SpoolError
 from project.version import VERSION
 
 OTHER = "other"
-"""Value of the labels `code` and `blueprint` if there is no other."""
+"""Value of the labels `code` and `blueprint` for codes and blueprints that are not counted separately."""
 FILE_ENDPOINTS = {"reports.export", "reports.download_txt", "reports.download_xlsx"}
 BLUEPRINTS = frozenset({"auth", "reports", "files", "admin", "health", "static", OTHER})
 """Values of the label `blueprint`. `files` are the downloads of `reports`, counted separately because they are slow."""
@@ -64,7 +64,10 @@ class _ResponseMetrics:
         }
 
     def count_response(self, response: Response) -> Response:
-        """Count a response by status, code and duration; return it."""
+        """Count a response and its duration; return the response.
+
+        Responses to attempts are counted by code, other responses by blueprint and status class.
+        """
         state = request_state()
         seconds = time.monotonic() - state.arrival.started
         self._queue.observe(state.arrival.waited_s)

@@ -27,7 +27,8 @@ def init_app(app: Flask) -> None:
 def language() -> str:
     """Return the language of the response, `ru` or `en`.
 
-    The first of these decides: `?lang=`, the cookie, Accept-Language, the setting DEFAULT_LANGUAGE.
+    The first of these decides: `?lang=`, the cookie, Accept-Language, the setting DEFAULT_LANGUAGE. The first two do
+    not count below /api/ and for /useradd; outside of a request, only the setting counts.
     """
     if not has_request_context():
         return get_runtime().config.default_language
@@ -41,7 +42,10 @@ def language() -> str:
 
 
 def _selected_language(request: Request) -> str | None:
-    """Return the language in `?lang=` or the cookie; None without either, and for the API."""
+    """Return the language in `?lang=` or the cookie, or None if it is missing or unsupported.
+
+    Returns None, too, for paths below /api/ and for /useradd.
+    """
     if request.path.startswith("/api/") or request.path.rstrip("/") == "/useradd":
         return None
     selected = request.args.get("lang") or request.cookies.get(LANGUAGE_COOKIE)

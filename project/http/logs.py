@@ -68,7 +68,7 @@ class _BoundedQueueHandler(QueueHandler):
 
 
 class _TextFormatter(logging.Formatter):
-    """Formats log records for people, with the same fields as the JSON format."""
+    """Formats log records for people: responses in short, other records with all their fields."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides the standard library
         """Return the log line. Line breaks and control characters in values are escaped."""

@@ -74,7 +74,10 @@ def consume_for_reader(limit: RateLimit) -> None:
 
 
 def should_record_refusal() -> bool:
-    """Return whether to record a rate-limited attempt. If not, log a warning once a minute."""
+    """Return whether to record a rate-limited attempt.
+
+    If not, log a warning, at most once a minute.
+    """
     limiter = get_runtime().rate_limiter
     if limiter.consume_locally(Hit(CLIENT_RECORD_LIMIT, rate_limit_key()), Hit(TOTAL_RECORD_LIMIT, EVERYBODY)):
         return True
@@ -144,7 +147,7 @@ def rate_limit_key() -> str:
 def client_address() -> str:
     """Return the client's IPv4 address, or the /64 network of its IPv6 address.
 
-    A client may use all addresses of its /64 network.
+    A client may use all addresses of its /64 network. A text that is no IP address is returned unchanged.
     """
     text: str = current_request().environ.get("REMOTE_ADDR", "")
     if ":" not in text:

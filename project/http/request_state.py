@@ -22,7 +22,8 @@ from project.server import RECEIVED
 from project.spool import Intent
 
 MAX_BODY_BYTES = 16 * 1024
-"""Maximum size of a request body in bytes. A larger body is refused with 413 and recorded as an attempt."""
+"""Maximum size of a request body in bytes, unless a view permits more. A larger body is refused with 413; if the
+request is an attempt, it is recorded."""
 
 
 class Arrival(NamedTuple):

@@ -53,7 +53,10 @@ class _Signer(TimestampSigner):
 
 
 class SecureSessionInterface(SecureCookieSessionInterface):
-    """A session interface that sets Secure cookies with the prefix `__Host-` under https."""
+    """A session interface that sets Secure cookies with the prefix `__Host-`.
+
+    It sets them under https, and always if HTTPS_ONLY is set.
+    """
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         """Return Flask's serializer, changed to sign with _Signer; None without a secret key."""
@@ -126,7 +129,8 @@ def pop_download() -> str | None:
 def _load_user(session_id: str) -> SessionUser | None:
     """Return the user of a session; None if the session has ended or the user is blocked.
 
-    Reads the primary through the pool of /useradd, because the pool of statistics has few connections.
+    Reads the primary through the pool of /useradd, because the pool of statistics has few connections. If PostgreSQL is
+    unavailable, returns the user in the cookie for views that work in an outage; for other views, the error propagates.
     """
     if _has_expired():
         return None

@@ -25,7 +25,7 @@ CsvLine = tuple[int, str | None]
 
 
 def open_csv(file: BinaryIO, columns: Columns) -> Source:
-    """Open a CSV file in UTF-8 or UTF-16 with any delimiter. Raises FileError."""
+    """Open a CSV file in UTF-8 or UTF-16 with one of DELIMITERS. Raises FileError."""
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
     text = open_text(file)

@@ -24,7 +24,10 @@ _STRICT_NAMESPACE = b"http://purl.oclc.org/ooxml/"
 
 @contextmanager
 def open_xlsx(file: BinaryIO, columns: Columns, max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -> Iterator[Source]:
-    """Open the first visible sheet of a workbook. Raises FileError."""
+    """Open the first visible sheet of a workbook, or the first sheet if none is visible.
+
+    Raises FileError.
+    """
     from openpyxl import load_workbook  # noqa: PLC0415 - few processes need it
 
     _check_workbook(file, max_unpacked_bytes)

@@ -137,9 +137,10 @@ class Selection:
 
     @property
     def previous_period(self) -> tuple[datetime, datetime] | None:
-        """Start and end of the preceding period of the same length, for a comparison, or None.
+        """Start and end of the period before a named one, for a comparison; otherwise None.
 
-        If the selected period has not ended, the preceding period ends at the same time of day.
+        None for the period `all`, too. If the selected period has not ended, the preceding period ends at the same time
+        of day.
         """
         since, until = self.filter.since, self.filter.until
         days = {"today": 1, "yesterday": 1, "7d": 7, "last-week": 7, "30d": 30}
@@ -374,7 +375,10 @@ def _integer_parser(pattern: str) -> Callable[[str], int]:
 
 
 def _parse_time(text: str, zone: ZoneInfo, *, end: bool) -> datetime:
-    """Parse a day or time in `zone`. A day becomes the midnight before it, or after if `end`."""
+    """Parse a day or time in `zone`. A day becomes the midnight before it, or after if `end`.
+
+    Raises ValueError.
+    """
     time = datetime.fromisoformat(text)
     if time.year not in _YEARS:
         raise ValueError(text)

@@ -75,7 +75,7 @@ _DELETE_EMPTY = """
 
 
 def get_watermark(connection: Connection) -> int:
-    """Return the last aggregated sequence number.
+    """Return the watermark: the last aggregated sequence number.
 
     Pass it to queries as a value: with a subquery, PostgreSQL would scan whole tables.
     """
@@ -83,18 +83,22 @@ def get_watermark(connection: Connection) -> int:
 
 
 class Progress(NamedTuple):
-    """The result of an aggregation step: numbers of aggregated and remaining attempts."""
+    """The result of an aggregation step: numbers of aggregated and remaining sequence numbers.
+
+    Sequence numbers that no attempt has are included.
+    """
 
     aggregated: int
     remaining: int
-    """Number of attempts that are not aggregated yet, including unused sequence numbers."""
+    """Number of sequence numbers that are not aggregated yet."""
 
 
 def aggregate_attempts(connection: Connection, minimum: int, limit: int) -> Progress:
     """Aggregate at most `limit` attempts if at least `minimum` are not aggregated.
 
-    Does nothing if another process is aggregating. Transactions do not commit in the order of their sequence numbers.
-    Therefore waits first, without blocking them, for open transactions that write attempts.
+    Transactions do not commit in the order of their sequence numbers. Therefore waits first, without blocking them, for
+    open transactions that write attempts. Does nothing if one of them is still open after MAX_WAIT_FOR_WRITERS_S, or if
+    another process is aggregating.
     """
     remaining = max(0, find_last_seq(connection) - get_watermark(connection))
     if remaining < minimum:

@@ -27,7 +27,7 @@ from project.models import Attempt
 from project.queries.filters import (
     SEARCH_TIMEOUT_S,
     filter_conditions,
-    limit_search,
+    limit_search_time,
     login_condition,
     outcome_conditions,
     period_conditions,
@@ -81,7 +81,7 @@ _DETAIL = (
 
 
 def find_attempt(connection: Connection, attempt_id: UUID) -> AttemptDetail | None:
-    """Return an attempt with all its data, or None."""
+    """Return an attempt with all its data; None if it does not exist."""
     row = connection.execute(select(*_DETAIL).where(Attempt.id == attempt_id)).one_or_none()
     return None if row is None else AttemptDetail(**_fields(row))
 
@@ -100,7 +100,7 @@ def find_attempts(
     Returns the ones nearest to that attempt, by default the newest ones, in the order newest first. `timeout_s` is the
     time limit of a text search.
     """
-    limit_search(connection, attempt_filter, timeout_s)
+    limit_search_time(connection, attempt_filter, timeout_s)
     if after is None:
         bounds = [] if before is None else [Attempt.id < before]
         query = select_first(_ROW, attempt_filter, limit, *bounds, newest_first=True)
@@ -111,7 +111,7 @@ def find_attempts(
 
 
 def find_same_login(connection: Connection, attempt: AttemptRow, position: Position) -> AttemptRow | None:
-    """Return the attempt at `position` that has the same login, in any spelling, or None."""
+    """Return the attempt at `position` with the same login, ignoring case, or None."""
     if not attempt.username:
         return None
     return _find_related(connection, attempt, position, login_condition(attempt.username))
@@ -151,13 +151,13 @@ def _find_related(
 
 def find_first_received_at(connection: Connection, attempt_filter: AttemptFilter) -> datetime | None:
     """Return the time of arrival of the oldest selected attempt, or None if there is none."""
-    limit_search(connection, attempt_filter)
+    limit_search_time(connection, attempt_filter)
     return connection.execute(select_first((Attempt.received_at, Attempt.id), attempt_filter, 1)).scalar()
 
 
 def count_up_to(connection: Connection, attempt_filter: AttemptFilter, limit: int) -> int:
     """Return the number of selected attempts, at most `limit`."""
-    limit_search(connection, attempt_filter)
+    limit_search_time(connection, attempt_filter)
     found = select_first((Attempt.id,), attempt_filter, limit, newest_first=True).subquery()
     return connection.execute(select(func.count()).select_from(found)).scalar_one()
 

@@ -29,7 +29,7 @@ from project.domain.grains import EARLIEST, LATEST, Span, split_into_spans
 from project.domain.reports import DURATION_BUCKETS_MS, CountKey, Counts
 from project.models import Attempt, AttemptCount
 from project.queries.aggregates import DURATION_BUCKET, get_watermark
-from project.queries.filters import filter_conditions, limit_search, outcome_conditions, period_conditions
+from project.queries.filters import filter_conditions, limit_search_time, outcome_conditions, period_conditions
 
 Columns = Sequence[SQLColumnExpression[Any]]
 Spans = Sequence[tuple[int, Span]]
@@ -83,7 +83,7 @@ def _count_durations(connection: Connection, attempt_filter: AttemptFilter) -> C
 
 def _count_matches(connection: Connection, attempt_filter: AttemptFilter, edges: Sequence[datetime]) -> Counts:
     """Count the matching rows, because aggregates cannot be searched for text."""
-    limit_search(connection, attempt_filter)
+    limit_search_time(connection, attempt_filter)
     rows = select(_bucket_expression(edges), *_KIND, _DURATION).where(*filter_conditions(attempt_filter)).subquery()
     query: Select[Any] = select(*rows.c, func.count()).group_by(*rows.c)
     found = Counts()

@@ -83,8 +83,13 @@ def outcome_conditions(
     return wanted
 
 
-def limit_search(connection: Connection, attempt_filter: AttemptFilter, timeout_s: float = SEARCH_TIMEOUT_S) -> None:
-    """Set a statement timeout if the filter searches for text, because no index may serve it."""
+def limit_search_time(
+    connection: Connection, attempt_filter: AttemptFilter, timeout_s: float = SEARCH_TIMEOUT_S
+) -> None:
+    """Set a statement timeout if the filter searches for text, because no index may serve it.
+
+    Does nothing for other filters.
+    """
     if attempt_filter.is_search:
         set_timeout(connection, timeout_s)
 

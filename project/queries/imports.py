@@ -21,9 +21,9 @@ from project.domain.imports import (
 from project.models import Import, ImportRow, User
 from project.queries.audit import add_entry, has_entry
 
-CLAIM_END = text("now() + interval '15 seconds'")
-"""End of a new claim, which reserves an import for a process. The process renews its claim with every group of rows; if
-it dies, another process claims the import after this time."""
+RESERVED_UNTIL = text("now() + interval '15 seconds'")
+"""End of a new reservation of an import by a process, which renews it with every group of rows. If the process dies,
+another process reserves the import after this time."""
 EXPIRED_BEFORE = text("now() - interval '24 hours'")
 """Imports created before this time are deleted. The idempotency keys of their rows have the same lifetime."""
 EXPIRED_BATCH = 10
@@ -58,8 +58,8 @@ def add_import(
     connection.execute(insert(Import).values(values | {"ignore_unknown": ignore_unknown}))
 
 
-def claim_import(connection: Connection) -> UUID | None:
-    """Reserve the oldest import that waits for a process; return the ID of the import, or None."""
+def reserve_import(connection: Connection) -> UUID | None:
+    """Reserve the oldest import that waits for a process; return its ID, or None if none waits."""
     is_free = func.coalesce(Import.claimed_until, func.now()) <= func.now()
     waiting = (
         select(Import.id)
@@ -68,14 +68,14 @@ def claim_import(connection: Connection) -> UUID | None:
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    claim = update(Import).where(Import.id == waiting.scalar_subquery()).values(claimed_until=CLAIM_END)
-    return connection.execute(claim.returning(Import.id)).scalar()
+    reserved = update(Import).where(Import.id == waiting.scalar_subquery()).values(claimed_until=RESERVED_UNTIL)
+    return connection.execute(reserved.returning(Import.id)).scalar()
 
 
 def find_content(connection: Connection, import_id: UUID) -> tuple[bytes, bool] | None:
     """Return the file of an import, and whether unknown columns are ignored.
 
-    Returns None if the file was deleted because it has been checked.
+    Returns None if the file or the import was deleted: a file is deleted when it has been checked.
     """
     query = select(Import.content, Import.ignore_unknown).where(Import.id == import_id, Import.content.is_not(None))
     row = connection.execute(query).one_or_none()
@@ -83,11 +83,11 @@ def find_content(connection: Connection, import_id: UUID) -> tuple[bytes, bool] 
 
 
 def add_rows(connection: Connection, import_id: UUID, rows: Sequence[StoredRow]) -> None:
-    """Renew the claim and insert rows. Idempotent: existing rows are skipped.
+    """Renew the reservation and insert rows. Idempotent: existing rows are skipped.
 
-    Does nothing if another process has taken over the claim and finished the check.
+    Does nothing if another process has finished the check.
     """
-    if not _renew_claim(connection, import_id, ImportState.UPLOADED):
+    if not _renew_reservation(connection, import_id, ImportState.UPLOADED):
         return
     values = [
         {
@@ -110,7 +110,10 @@ def finish_check(
     columns: Sequence[str | None],
     notes: Sequence[dict[str, Any]],
 ) -> None:
-    """Record that all rows are checked; delete the file."""
+    """Record that all rows are checked; delete the file.
+
+    Does nothing if another process has finished the check.
+    """
     values = {"headers": list(headers), "fields": list(columns), "notes": list(notes)}
     _change_state(connection, import_id, ImportState.UPLOADED, state=ImportState.CHECKED, content=None, **values)
 
@@ -135,13 +138,16 @@ def find_pending_rows(connection: Connection, import_id: UUID, limit: int) -> li
 
 
 def record_outcomes(connection: Connection, import_id: UUID, outcomes: Sequence[dict[str, Any]]) -> None:
-    """Store outcomes of rows and renew the claim; delete the data of rows that are not refused."""
+    """Store outcomes of rows; delete the data of rows that are not refused.
+
+    The first outcome of a row is kept. Renews the reservation if the import is running.
+    """
     connection.execute(_RECORD_OUTCOMES, {"import_id": import_id, "rows": _json(outcomes)})
-    _renew_claim(connection, import_id, ImportState.RUNNING)
+    _renew_reservation(connection, import_id, ImportState.RUNNING)
 
 
 def finish_import(connection: Connection, run: ImportRun) -> None:
-    """Set a running import to done, and write an audit entry."""
+    """Set a running import to done, and write an audit entry. Does nothing in any other state."""
     created = _count_outcomes(connection, [run.id]).get(run.id, {}).get(RowOutcome.CREATED, 0)
     details: dict[str, str | int] = {"name": run.file_name, "created": created}
     entry = NewEntry.by_user(Action.IMPORTED, run.created_by, details=details)
@@ -150,7 +156,7 @@ def finish_import(connection: Connection, run: ImportRun) -> None:
 
 
 def find_import(connection: Connection, import_id: UUID) -> ImportRun | None:
-    """Return an import with its counts, or None."""
+    """Return an import with its counts; None if it does not exist."""
     row = connection.execute(select(*_COLUMNS).where(Import.id == import_id)).one_or_none()
     return (
         None if row is None else _import_run(row._mapping, _count_outcomes(connection, [import_id]).get(import_id, {}))
@@ -191,7 +197,7 @@ def download_credentials(connection: Connection, import_id: UUID, entry: NewEntr
 
 
 def release_import(connection: Connection, import_id: UUID) -> None:
-    """End the claim of an import, so that another process may continue it."""
+    """End the reservation of an import, so that another process may continue it."""
     connection.execute(update(Import).where(Import.id == import_id).values(claimed_until=None))
 
 
@@ -237,15 +243,15 @@ def _import_run(row: RowMapping, counts: dict[str, int]) -> ImportRun:
 
 
 def _change_state(connection: Connection, import_id: UUID, expected_state: ImportState, **values: Any) -> bool:
-    """Set columns and end the claim; return False if the state is not `expected_state`."""
+    """Set columns and end the reservation; return False if the state is not `expected_state`."""
     changed = update(Import).where(Import.id == import_id, Import.state == expected_state)
     values |= {"claimed_until": None}
     return connection.execute(changed.values(values).returning(Import.id)).scalar() is not None
 
 
-def _renew_claim(connection: Connection, import_id: UUID, state: ImportState) -> bool:
-    """Renew the claim of an import and lock its row; return False if the state is not `state`."""
-    renewed = update(Import).where(Import.id == import_id, Import.state == state).values(claimed_until=CLAIM_END)
+def _renew_reservation(connection: Connection, import_id: UUID, state: ImportState) -> bool:
+    """Renew the reservation and lock the row; return False if the state is not `state`."""
+    renewed = update(Import).where(Import.id == import_id, Import.state == state).values(claimed_until=RESERVED_UNTIL)
     return connection.execute(renewed.returning(Import.id)).scalar() is not None
 
 

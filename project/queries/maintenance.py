@@ -26,7 +26,7 @@ def check_clocks(connection: Connection) -> datetime:
 
 
 def measure_clock_difference(connection: Connection) -> float:
-    """Return the difference between the clocks of PostgreSQL and this machine in seconds."""
+    """Return by how many seconds PostgreSQL's clock and this machine's differ; never negative."""
     return abs(_compare_clocks(connection)[1].total_seconds())
 
 

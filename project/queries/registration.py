@@ -18,7 +18,7 @@ _USERADD = PreparedStatement(
     "select code, clashes, kid, user_id, name, username, phone, email, birth_date, created_at from useradd_many({})",
     arguments=1,
 )
-_USER = tuple(field.name for field in fields(User))
+_USER_FIELDS = tuple(field.name for field in fields(User))
 _INSERT = PreparedStatement(
     "insert_attempts",
     """
@@ -58,7 +58,8 @@ def useradd(database: Database, member: Member) -> Decision:
 def useradd_group(database: Database, members: Sequence[Member]) -> list[Decision | Exception]:
     """Call useradd_many() for members in one transaction; return a decision or error for each.
 
-    No two members may have a common claim. If the transaction fails, each member is tried alone.
+    No two members may have a common claim (a unique value, such as a username; see Member). If the transaction fails,
+    each member is tried alone.
     """
     found = database.write_group(_USERADD, members)
     return [one if isinstance(one, Exception) else _decision(one) for one in found]
@@ -116,12 +117,12 @@ def _decision(row: Row) -> Decision:
         code=code,
         taken_fields=tuple(clashes or ()),
         kid=kid,
-        user=User(**dict(zip(_USER, user, strict=True))) if code == REPLAYED else None,
+        user=User(**dict(zip(_USER_FIELDS, user, strict=True))) if code == REPLAYED else None,
     )
 
 
 def insert_attempt(database: Database, record: AttemptRecord) -> None:
-    """Record an attempt that created no user, in one transaction with concurrent calls.
+    """Record an attempt that created no user; concurrent calls share a transaction if possible.
 
     If the attempt is already recorded, it is updated as by insert_attempts().
     """
@@ -146,8 +147,8 @@ def _record_member(record: AttemptRecord) -> Member:
 def insert_attempts(connection: Connection, records: Sequence[AttemptRecord]) -> None:
     """Record attempts that created no user.
 
-    If an attempt is already recorded, only `answered` and the duration are updated. If another transaction that writes
-    the same attempt is open, PostgreSQL waits for it.
+    If an attempt is already recorded, only `answered` is updated, and the duration if there was a response. If another
+    transaction that writes the same attempt is open, PostgreSQL waits for it.
     """
     record_by_id = {record.attempt.id: record for record in reversed(records)}  # keeps the first of each ID
     lines = ",".join(record.to_line() for record in record_by_id.values())

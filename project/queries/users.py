@@ -32,7 +32,7 @@ _ACCOUNTS_BY_IDENTIFIERS = PreparedStatement("find_accounts", f"{_ACCOUNTS} {_BY
 
 
 def find_accounts(database: Database, identifiers: Identifiers) -> list[Account]:
-    """Return the users with one of the identifiers: usually one, at most three."""
+    """Return the users with one of the identifiers: usually at most one, never more than three."""
     values = (identifiers.username, identifiers.phone, identifiers.email)
     return [_to_account(row) for row in database.read_statement(_ACCOUNTS_BY_IDENTIFIERS, *values)]
 
@@ -154,5 +154,5 @@ def replace_password(connection: Connection, user_id: UUID, old_hash: str, passw
 
 
 def end_sessions(connection: Connection, user_id: UUID) -> None:
-    """Invalidate all sessions of the user."""
+    """Invalidate all sessions of the user. Does nothing if the user is unknown."""
     change_user(connection, user_id)

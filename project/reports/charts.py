@@ -96,7 +96,7 @@ class Chart:
 
     @property
     def is_running(self) -> bool:
-        """Whether the chart shows a bucket that has not ended yet."""
+        """Whether the chart shows a bucket that has attempts and has not ended yet."""
         return any(column.is_running and column.bars for column in self.columns)
 
 

@@ -56,14 +56,16 @@ class Results:
     report: Report | None
     facets: Facets | None = None
     previous: int | None = None
-    """Number of attempts in the previous period; None if recording began after its start."""
+    """Number of attempts in the previous period; None if there is none, if recording began after its start, or if the
+    query timed out."""
     chart: Chart | None = None
     anomaly_note: AnomalyNote | None = None
     page: service.Page | None = None
     newer_total: int | None = 0
-    """Number of attempts that are newer than those on the page."""
+    """Number of attempts that are newer than those on the page; None if the query timed out."""
     total_all_time: int | None = None
-    """Number of attempts with these filters over all time; set only if the period has none."""
+    """Number of attempts with these filters over all time; set only if the period has none. None if the query timed
+    out."""
     has_no_attempts: bool = False
     """Whether no attempt has ever been recorded."""
     lag_s: float = 0
@@ -100,7 +102,7 @@ def get_results(database: Database, selection: Selection) -> Results:
 
 
 def find_last_request_time(database: Database) -> datetime | None:
-    """Return the time at which the last recorded attempt was received, or None."""
+    """Return when the last attempt was received; None without attempts or after a timeout."""
     page = try_query(service.get_page, database, AttemptFilter(), 1)
     return page.attempts[0].received_at if page and page.attempts else None
 
@@ -168,7 +170,11 @@ def _read_facets(database: Database, report: Report) -> Facets | None:
 
 
 def _count_previous(database: Database, selection: Selection, report: Report) -> int | None:
-    """Count the attempts of the previous period; None if recording began after its start."""
+    """Count the attempts of the previous period.
+
+    Returns None if there is no previous period, if recording began after its start, or if the query exceeds its time
+    limit.
+    """
     if selection.previous_period is None:
         return None
     since, until = selection.previous_period
@@ -178,7 +184,7 @@ def _count_previous(database: Database, selection: Selection, report: Report) ->
 
 
 def _count_newer_than_page(database: Database, attempt_filter: AttemptFilter, page: service.Page | None) -> int | None:
-    """Count the attempts that are newer than those of a page."""
+    """Count the attempts newer than those of a page; None if the query exceeds its time limit."""
     if page is None or not page.attempts or not page.has_newer:
         return 0
     first = page.attempts[0].received_at + timedelta(microseconds=1)
@@ -212,7 +218,8 @@ class Details:
     newer: AttemptRow | None
     older: AttemptRow | None
     selection: Selection
-    """The selection in which `newer` and `older` are next to the attempt."""
+    """The selection in which `newer` and `older` are next to the attempt. Both are None if there are no such attempts
+    or the query timed out."""
     earlier: AttemptRow | None
     """The previous attempt of the same person."""
     later: AttemptRow | None
@@ -220,7 +227,7 @@ class Details:
     is_complete: bool
     """Whether the searches for `earlier` and `later` were complete. If not, None means: not found in time."""
     same_login_count: int = 0
-    """Number of earlier attempts with the same login, counted up to MAX_SAME_LOGIN."""
+    """Number of earlier attempts with the same login, counted up to MAX_SAME_LOGIN; 0 also if the query timed out."""
     same_login_query: str = ""
     """Query string that selects those earlier attempts; "" if the reader must not see the login."""
 

@@ -125,7 +125,10 @@ def _use_one_malloc_arena() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return the listening socket from systemd, or else a new one. The host `::` includes IPv4."""
+    """Return the listening socket from systemd, or else a new one. The host `::` includes IPv4.
+
+    Exits with a message if the service cannot listen.
+    """
     try:
         if os.environ.get("LISTEN_PID") == str(os.getpid()):
             return _with_user_timeout(socket.socket(fileno=SD_LISTEN_FDS_START))

@@ -58,7 +58,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             self._make_room("connection limit")
 
     def accept(self) -> Any:
-        """Accept a connection, or return None if the system refuses one."""
+        """Accept a connection; return None if the system lacks the resources for it."""
         try:
             return super().accept()
         except OSError as error:

@@ -59,7 +59,7 @@ class NonBlockingStream:
 
 
 def make_log_non_blocking() -> None:
-    """Make the log handlers of this process drop lines that they cannot write at once."""
+    """Make the log handlers drop lines that the main thread cannot write at once."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is not None:
             stream = NonBlockingStream(handler.stream)

@@ -42,12 +42,13 @@ class Supervisor:
 
     def __init__(self, work: Callable[[int], None], count: int, listener: socket.socket, stop_s: float) -> None:
         self._work = work
-        self._count = count
+        self._worker_count = count
         self._listener = listener
         self._stop_s = stop_s
         self._workers: dict[int, tuple[int, float]] = {}
         """PID -> index of the worker and its start by time.monotonic()."""
         self._preparing: tuple[int, Callable[[], None]] | None = None
+        """PID and function of a preparation that runs in the background."""
         self._supervisor_pipe = os.pipe()
         self.stop_signals = stop_signals()
         self._watched = {*self.stop_signals, signal.SIGCHLD}
@@ -82,7 +83,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Fork the worker processes."""
-        for index in range(self._count):
+        for index in range(self._worker_count):
             self._start_worker(index)
 
     def _start_worker(self, index: int) -> None:
@@ -199,7 +200,7 @@ def _run_delayed(task: Callable[[], None]) -> None:
 
 
 def _reap() -> list[tuple[int, int]]:
-    """Return PID and status of each dead child. One SIGCHLD may stand for several children."""
+    """Return PID and wait status of each dead child. One SIGCHLD may stand for several."""
     dead = []
     with suppress(ChildProcessError):
         while (child := os.waitpid(-1, os.WNOHANG))[0]:

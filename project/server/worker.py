@@ -18,7 +18,8 @@ from project.server.event_loop import BACKLOG, Server
 from project.server.heartbeats import Heartbeats
 
 HARD_BODY_LIMIT = 256 * 1024
-"""Maximum size of a body in bytes. Waitress refuses larger bodies; the application neither sees nor records them."""
+"""Maximum size of a body in bytes, except at the paths in `body_limits`. Waitress refuses larger bodies; the
+application neither sees nor records them."""
 UNLIMITED_BYTES = 2**31
 """A buffer size that no connection reaches, so that waitress never writes to a temporary file."""
 QUIET_S = 0.2
@@ -38,7 +39,7 @@ def run_worker(
     body_limits: Mapping[str, int],
     describe_refusal: DescribeRefusal,
 ) -> None:
-    """Serve as worker `index` until a stop signal, then finish requests in at most `finish_s`."""
+    """Serve as worker `index` until a stop signal, then finish requests within `finish_s`."""
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
     settings: Any = waitress_settings(listener, threads)

@@ -33,7 +33,10 @@ class ApiKeys:
         self._cache.clear()
 
     def find_cached_id(self, key: str) -> UUID | None:
-        """Return the ID of a cached key, or None. Does not query PostgreSQL."""
+        """Return the ID of a cached key, even if it has to be verified again, or None.
+
+        Does not query PostgreSQL.
+        """
         known = self._cache.get(hash_api_key(key))
         return known[1] if known else None
 

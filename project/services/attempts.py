@@ -54,7 +54,8 @@ _UNAVAILABLE_CODES = frozenset({"database_unavailable", "outcome_unknown", "over
 def write_intent(spool: Spool, attempt: NewAttempt) -> Intent | None:
     """Store an intent: if this process is killed, the attempt is recorded as interrupted.
 
-    Spool.clear_intent() deletes the intent. Returns None if the disk is unusable.
+    Spool.clear_intent() deletes the intent. Returns None, and stores nothing, if the disk was already known to be
+    unusable.
     """
     return spool.write_intent(AttemptRecord.interrupted(attempt).to_masked_line())
 
@@ -82,9 +83,10 @@ def build_record(attempt: NewAttempt, status: int, code: str, errors: tuple[Fiel
 
 
 def record_attempts(database: Database, spool: Spool, records: Sequence[AttemptRecord]) -> list[bool]:
-    """Record attempts in one transaction; return for each whether it is recorded.
+    """Record attempts, if possible in one transaction; return for each whether it is recorded.
 
-    An attempt that PostgreSQL does not accept goes to the spool. If the spool fails, too, the attempt is only logged.
+    An attempt that PostgreSQL does not accept goes to the spool, as does an attempt that failed because PostgreSQL was
+    unavailable. If the spool fails, too, the attempt is only logged.
     """
     direct = [one for one in records if one.code not in _UNAVAILABLE_CODES]
     failures = dict(zip((one.attempt.id for one in direct), insert_group(database, direct), strict=True))
@@ -97,7 +99,7 @@ def record_attempts(database: Database, spool: Spool, records: Sequence[AttemptR
 def prune_batch(database: Database, max_age: timedelta) -> int:
     """Delete a batch of attempts older than `max_age`; return their number.
 
-    Deletes nothing if the clocks of PostgreSQL and this machine differ.
+    Deletes nothing if the clocks of PostgreSQL and this machine differ. Raises DatabaseUnavailableError.
     """
     deleted = delete_batch(database, prune_attempts, max_age, PRUNE_BATCH)
     _log_pruned(deleted)
@@ -151,13 +153,16 @@ def purge_keys(database: Database) -> None:
 def mask_batch(database: Database, region: str) -> int:
     """Mask a batch of stored attempts by the current rules; return the number of attempts read.
 
-    Returns 0 if none is left, or if another process is masking.
+    Returns 0 if none is left, or if another process is masking. Raises DatabaseUnavailableError.
     """
     return database.run_once(mask_next_attempts, region, MASK_BATCH)
 
 
 def finish_masking(database: Database) -> None:
-    """Record that all stored attempts are masked, so that mask_batch() does nothing."""
+    """Record that all stored attempts are masked, so that mask_batch() does nothing.
+
+    Raises DatabaseUnavailableError.
+    """
     database.run_once(set_watermark, FINISHED)
 
 
@@ -231,14 +236,14 @@ class Delivery:
     def drain(self, spool: Spool) -> int:
         """Insert the spooled records of this process; return how many left the spool.
 
-        Raises DatabaseUnavailableError.
+        Raises DatabaseUnavailableError, or SpoolError or OSError if the disk is unusable.
         """
         return spool.drain(self._deliver)
 
     def drain_orphans(self, spool: Spool) -> int:
         """Insert the spooled records of dead processes; return how many left the spool.
 
-        Raises DatabaseUnavailableError.
+        Raises DatabaseUnavailableError, or OSError if the disk fails.
         """
         return spool.drain_orphans(self._deliver)
 

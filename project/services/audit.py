@@ -40,7 +40,7 @@ def iter_entries(database: Database, about: UUID | None = None) -> Iterator[list
 def prune_batch(database: Database, max_age: timedelta) -> bool:
     """Delete a batch of entries older than `max_age`; return whether any was deleted.
 
-    Deletes nothing if the clocks of PostgreSQL and this machine differ.
+    Deletes nothing if the clocks of PostgreSQL and this machine differ. Raises DatabaseUnavailableError.
     """
     deleted = delete_batch(database, queries.prune_entries, max_age, PRUNE_BATCH)
     return deleted is not None and deleted.rows > 0

@@ -55,9 +55,9 @@ def start_import(database: Database, passwords: Passwords, import_id: UUID, by: 
 def download_credentials(database: Database, passwords: Passwords, run: ImportRun, by: UUID) -> list[CredentialsRow]:
     """Return the credentials of the users that an import has created. Works only once.
 
-    Passwords are not stored, but derived again. The password of a user who has changed it is empty. Raises RefusalError
-    `not_found` if the import is not done or its credentials were downloaded before, and `credentials_changed` if the
-    secret, from which passwords are derived, is no longer configured.
+    Passwords are not stored, but derived again. A password is empty if the user has changed it, or if its secret is no
+    longer configured. Raises RefusalError `not_found` if the import is not done or its credentials were downloaded
+    before, and `credentials_changed` if the secret of the import is no longer configured.
     """
     try:
         import_key = passwords.derive_import_key(str(run.id), run.kid)

@@ -44,7 +44,10 @@ def _create_redis_counters(uri: str) -> Counters:
 
 
 class RateLimiter:
-    """Enforces rate limits. While Redis fails, requests are counted in this process."""
+    """Enforces rate limits. While Redis fails, requests are counted in this process.
+
+    If not `enabled`, only consume_locally() counts; the other methods do nothing.
+    """
 
     def __init__(self, uri: str, *, enabled: bool) -> None:
         self._enabled = enabled
@@ -60,7 +63,7 @@ class RateLimiter:
             raise RateLimitedError(min(seconds, max(1, math.ceil(left_s))))
 
     def record(self, *hits: Hit) -> None:
-        """Count hits without raising RateLimitedError; the next consume() raises it if necessary."""
+        """Count hits in order until one exceeds its limit; the next consume() raises the error."""
         if self._enabled:
             self._call("consume", hits)
 

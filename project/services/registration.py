@@ -55,7 +55,7 @@ def _split_disjoint(members: Sequence[Member]) -> list[list[int]]:
     """Divide members into groups without common claims; return the indexes of the members.
 
     A claim is a value that must be unique, such as a phone number. If two members have a common claim, the first one
-    takes precedence: it is in an earlier group.
+    takes precedence: it is in an earlier group. A group has at most MAX_GROUP_SIZE members.
     """
     groups: list[list[int]] = []
     last: dict[Hashable, int] = {}  # claim -> number of the last group that has it

@@ -56,7 +56,7 @@ def build_report(database: Database, attempt_filter: AttemptFilter, zone: ZoneIn
 
 
 def find_last_seq(database: Database) -> int:
-    """Return the highest sequence number of an attempt, the upper bound of a snapshot."""
+    """Return the highest sequence number of an attempt, or 0: the upper bound of a snapshot."""
     return database.read_transaction(snapshots.find_last_seq)
 
 

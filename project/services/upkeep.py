@@ -56,7 +56,10 @@ class Job:
     """Time of the next run by time.monotonic()."""
 
     def run(self) -> None:
-        """Call `work` if it is due, and compute the time of the next run."""
+        """Call `work` if it is due, and compute the time of the next run.
+
+        Does nothing while the breaker of `database` is open. Ignores DatabaseUnavailableError, and logs other errors.
+        """
         now = time.monotonic()
         if now < self.due_at or (self.database and self.database.breaker.is_open):
             return

@@ -40,8 +40,8 @@ def find_users(
 ) -> tuple[list[UserDetail], bool]:
     """Return up to `limit` users older than `before`, newest first, and whether all were found.
 
-    If a search times out, the second result is False, and only users with exactly this login, phone or e-mail are
-    returned, which an index finds.
+    If a query times out, the second result is False. The users are then, after a search, only those with exactly this
+    login, phone or e-mail, which an index finds, otherwise none.
     """
     forms = parse_identifiers(user_filter.text, region)
     try:
@@ -118,7 +118,10 @@ def reset_password(
 
 
 def find_issued_password(database: Database, passwords: Passwords, user_id: UUID, key: str) -> str | None:
-    """Return the password that reset_password() set with this key, or None if it was changed."""
+    """Return the password that reset_password() set with this key.
+
+    Returns None if the password was changed or the user does not exist.
+    """
     account = queries.find_account(database, user_id)
     if account is None:
         return None

@@ -121,7 +121,7 @@ ALLOWED = {
     "project/spool.py _Segment._sync os.fdatasync": "disk",
     "project/spool.py _replace_content os.fdatasync": "disk",
     "project/spool.py _sync_directory os.fsync": "disk",
-    "project/spool.py with self._draining": "disk",
+    "project/spool.py with self._drain_lock": "disk",
     "project/spool.py with self._intents_lock": "disk",
     "project/spool.py with self._lock": "disk",
     "project/spool.py with self._sync_lock": "disk",

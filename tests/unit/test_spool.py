@@ -434,7 +434,7 @@ def test_a_record_is_reported_as_lost_while_the_system_has_no_thread_for_it(
     assert delivered == ["kept"]
 
 
-def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
+def test_a_child_process_locks_a_folder_of_its_own(spool: Spool) -> None:
     spool.append("parent")
     pid = os.fork()
     if pid == 0:
@@ -447,7 +447,7 @@ def test_a_child_process_claims_a_folder_of_its_own(spool: Spool) -> None:
 
 def test_interrupted_intents_are_kept_until_the_disk_has_space(tmp_path: Path) -> None:
     kill_while(tmp_path, "s.write_intent('at work').wait(10)")
-    full = Folder.claim(tmp_path / "000", quota_bytes=1)
+    full = Folder.try_lock(tmp_path / "000", quota_bytes=1)
     assert full is not None
     full.close()
     spool, delivered = Spool(tmp_path), Delivered()
