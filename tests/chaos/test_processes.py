@@ -199,6 +199,7 @@ def test_an_instance_frozen_while_creating_a_user_does_not_block_other_instances
     """F27: its single statement arrives completely or not at all, so no transaction stays open."""
     frozen = new_service(postgres.url(port=proxy.port), WORKERS="1").start()
     other = new_service(postgres.url(), WORKERS="1").start()
+    eventually(lambda: _status(other.port, "/readyz") == 200, 30, "the other instance is not ready")
     body = new_body()
     trap = proxy.delay_commit("execute useradd")
     with closing(socket.create_connection((HOST, frozen.port))) as connection, closing(Client(other)) as client:
