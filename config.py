@@ -60,7 +60,7 @@ def _replica_url(value: str) -> str:
 
 
 def _sqlalchemy_url(value: str, session_attributes: set[str]) -> str:
-    """Validate a database URL; return it for SQLAlchemy.
+    """Validate a database URL; return it for SQLAlchemy. Raises ValueError.
 
     The driver is psycopg2, and several hosts become query parameters.
     """
@@ -88,7 +88,10 @@ def _check_parameters(query: str, session_attributes: set[str]) -> None:
 
 
 def _host_options(hosts: str) -> str:
-    """Return hosts as query parameters of SQLAlchemy, with decoded socket directories."""
+    """Return hosts as query parameters of SQLAlchemy, with decoded socket directories.
+
+    Raises ValueError.
+    """
     if "%" not in hosts and "[" not in hosts:
         return "&".join(f"host={host}" for host in hosts.split(","))
     pairs = [_HOST.fullmatch(host) for host in hosts.split(",")]
@@ -224,7 +227,10 @@ def _names(value: str) -> tuple[str, ...]:
 
 
 def _origins(value: str) -> tuple[str, ...]:
-    """Return origins as browsers send them: in lower case, without the default port."""
+    """Return origins as browsers send them: in lower case, without the default port.
+
+    Raises ValueError.
+    """
     origins = tuple(name.lower() for name in _names(value))
     if not all(map(_ORIGIN.fullmatch, origins)):
         raise ValueError("must be origins without a path, for example https://shop.example.org,http://localhost:3000")

@@ -29,7 +29,7 @@ class Load:
     """The measured result of a load."""
 
     rate: float
-    """Number of responses with the expected status per second."""
+    """Number of responses with the expected status per second, after the warm-up."""
     p50_ms: float
     p99_ms: float
     unexpected: int

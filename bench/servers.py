@@ -86,7 +86,10 @@ class Databases:
 
 @contextmanager
 def run_server(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
-    """Run a server on a free port while the block runs."""
+    """Run a server on a free port while the block runs.
+
+    Raises RuntimeError if the server does not respond within START_TIMEOUT_S.
+    """
     with create_server((HOST, 0)) as free:
         port = free.getsockname()[1]
     began = time.perf_counter()

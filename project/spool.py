@@ -179,7 +179,10 @@ class Spool:
 
     @property
     def problem(self) -> str | None:
-        """The reason why the last use of the disk failed; None if records can be stored."""
+        """The reason why the last use of the disk failed; None if it succeeded.
+
+        A full quota is not a problem of the disk, see `fullness`.
+        """
         return NO_RESPONSE if self.is_stuck else self._problem
 
     @property

@@ -35,7 +35,10 @@ def find_block(containing: str, replacements: Mapping[str, str] | None = None) -
 
 
 def find_packages() -> list[str]:
-    """Return the Debian packages that the document installs first."""
+    """Return the Debian packages that the document installs first.
+
+    Raises LookupError if there are none.
+    """
     match = re.search(r"`apt install ([^`]+)`", DOCUMENT.read_text())
     if match is None:
         raise LookupError(f"{DOCUMENT.name} does not install packages")

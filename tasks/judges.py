@@ -48,7 +48,7 @@ def fingerprint() -> str:
 
 
 def npm(*arguments: str) -> None:
-    """Run npm in the folder of package.json."""
+    """Run npm in the folder of package.json. Exits if Node.js is missing from .venv."""
     path = find_node()
     if path is None:
         sys.exit("run: Node.js is missing from .venv; python -m tasks.judges install adds it")

@@ -50,7 +50,10 @@ class Trial:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Send requests while the block runs, and for MARGIN_S before and after it."""
+        """Send requests while the block runs, and for MARGIN_S before and after it.
+
+        The step ends after a user has been created again. Raises TimeoutError if that takes longer than RECOVERY_S.
+        """
         log(f"== {name}")
         with Load(self.endpoint, CLIENTS, PAUSE_S, TIMEOUT_S, client=self.client) as load:
             time.sleep(MARGIN_S)

@@ -91,9 +91,9 @@ def find_python(version: str) -> str | None:
 
 
 def find_postgres(major: int, folder: Path) -> Path | None:
-    """Return the program directory of a major version, or None.
+    """Return the program directory of a major version.
 
-    The programs are those of Debian, or else of PyPI, installed in `folder`.
+    The programs are those of Debian, or else of PyPI, installed in `folder`. Returns None if neither has the version.
     """
     if (DEBIAN / str(major) / "bin" / "postgres").exists():
         return DEBIAN / str(major) / "bin"

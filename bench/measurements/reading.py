@@ -93,7 +93,10 @@ def measure(run: Run) -> None:
 
 @contextmanager
 def serve_attempts(run: Run, rows: int) -> Iterator[ServedAttempts]:
-    """Serve a database of `rows` pre-aggregated attempts while the block runs."""
+    """Serve a database of `rows` pre-aggregated attempts while the block runs.
+
+    Raises RuntimeError if the statistics count another number of attempts.
+    """
     print_progress(f"recording {rows:,} attempts")
     url = run.databases.create(f"attempts_{rows}")
     with closing(connect(url)) as connection:

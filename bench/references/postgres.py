@@ -120,7 +120,10 @@ def useradd_script(connection: Connection) -> str:
 
 
 def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int) -> Pgbench:
-    """Run a script over TCP with prepared statements. IDs begin with `first` times a million."""
+    """Run a script over TCP with prepared statements. IDs begin with `first` times a million.
+
+    Raises RuntimeError if no transaction succeeds.
+    """
     program = wheel_programs() / "pgbench"
     options = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(max(1, round(seconds)))]
     command: list[str | Path] = [program, *options, "-D", f"k={first}000000", "-f", script, url]

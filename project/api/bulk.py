@@ -48,7 +48,10 @@ _permits = BoundedSemaphore(MAX_CONCURRENT)
 
 @public
 def useradd_bulk() -> Response:
-    """Create a user for each line of the request, and stream the results in groups of lines."""
+    """Create a user for each line of the request, and stream the results in groups of lines.
+
+    Raises RefusalError if the whole request is refused.
+    """
     request, runtime, state = current_request(), get_runtime(), request_state()
     require_api_key()
     is_dry_run = read_dry_run(request)

@@ -43,7 +43,7 @@ NDJSON_MEDIA_TYPE = re.compile(r"application/(?:x-)?(?:ndjson|jsonl|jsonlines)",
 def begin_attempt() -> None:
     """Create the attempt of a request to /useradd, even if no view will run (405).
 
-    Counts the request for the rate limits. Raises RateLimitedError.
+    Does nothing for other paths. Counts the request for the rate limits. Raises RateLimitedError.
     """
     if not _is_attempt():
         return

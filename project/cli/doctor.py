@@ -36,7 +36,7 @@ DISK_TIMEOUT_S = 3.0
 """Timeout in seconds of the checks of DATA_DIR, which hang if its disk does not respond."""
 MAX_SPOOL_AGE_S = 60
 """Maximum age in seconds of spooled attempts. A running service drains them within 2 s after PostgreSQL is available
-again, so older ones need action."""
+again, so older attempts need action."""
 EPHEMERAL_FILE_SYSTEMS = {"tmpfs", "ramfs", "overlay"}
 """Types of file systems that lose their content when the machine or container stops."""
 LOCAL_HOSTS = {"127.0.0.1", "::1", "localhost"}
@@ -213,7 +213,10 @@ def _read_mounts() -> str:
 
 
 def file_system_type(folder: Path, mounts: str) -> str | None:
-    """Return the file system type of a folder, or None. `mounts` is in the format of fstab(5)."""
+    """Return the file system type of a folder, or None if no mount contains it.
+
+    `mounts` is in the format of fstab(5).
+    """
     found, longest = None, -1
     for line in mounts.splitlines():
         _, mount_point, kind, *_ = line.split(" ")

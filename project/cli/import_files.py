@@ -45,7 +45,10 @@ class CredentialsFile:
         self._file.flush()
 
     def _read(self, path: Path) -> None:
-        """Read the existing lines, cut off an incomplete last line, and seek to the end."""
+        """Read the existing lines, cut off an incomplete last line, and seek to the end.
+
+        Raises UsageError if the file has other columns.
+        """
         end = 0
         for number, line in enumerate(self._file):
             if not line.endswith(b"\n"):

@@ -271,7 +271,10 @@ def _group_rows(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _wait_for_database(until: float) -> None:
-    """Wait for PostgreSQL. Raises ClickException if it is still unavailable at `until`."""
+    """Wait for PostgreSQL. Raises ClickException if it is still unavailable at `until`.
+
+    `until` is a time by time.monotonic().
+    """
     text = gettext("PostgreSQL does not answer; waiting (Ctrl-C stops, the same command continues later)")
     click.echo(f"\n{text}", err=True)
     pauses, cause = chain(PAUSES_S, repeat(PAUSES_S[-1])), ""

@@ -149,7 +149,7 @@ class GroupCommit:
             leader.may_be_committed = may_be_committed
 
     def _gather(self, leader: Member) -> list[Member]:
-        """Return the leader and waiting members without common claims; the others keep waiting."""
+        """Return the leader and waiting members without common claims. Other members keep waiting."""
         members, claims = [leader], set(leader.claims)
         others: list[Member] = []
         with self._lock:

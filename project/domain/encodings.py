@@ -23,7 +23,7 @@ _PLAUSIBLE = re.compile(
 )
 """Characters of Russian, Ukrainian and Belarusian: letters, and the punctuation that word processors insert."""
 _PLAUSIBLE_WORD = re.compile("[А-ЯЁЀ-Џ\u0490]*[а-яёѐ-џ\u0491]*|[a-zA-Z]+")
-"""Matches words with letters of one script and, if it is Cyrillic, no capital letters after small ones."""
+"""Matches words with letters of one script and, if it is Cyrillic, no capital letters after small letters."""
 
 
 def guess_encoding(text: bytes) -> str | None:
@@ -39,7 +39,10 @@ def guess_encoding(text: bytes) -> str | None:
 
 
 def _guess_utf16_or_utf32(text: bytes) -> str | None:
-    """Return `UTF-16` or `UTF-32` if the text begins like JSON in that encoding (RFC 4627, 3)."""
+    """Return `UTF-16` or `UTF-32` if the text begins like JSON in that encoding, or None.
+
+    See RFC 4627, 3.
+    """
     encoding = json.detect_encoding(text)
     try:
         is_text = not encoding.startswith("utf-8") and "\0" not in text.decode(encoding)

@@ -136,7 +136,7 @@ class RateLimitedError(RefusalError):
 
 
 class OverloadedError(RefusalError):
-    """The request was refused, because too many others are waiting. Nothing was created."""
+    """The request was refused, because too many requests are waiting. Nothing was created."""
 
     def __init__(self) -> None:
         super().__init__("overloaded")

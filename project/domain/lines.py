@@ -64,7 +64,7 @@ class Column:
     blank: str = ""
     """Control character instead of the separator in raw lines if the value is empty; not written to the file."""
     width: int = 0
-    """Number of characters. Shorter values are padded, longer ones are cut and end with `…`. 0 means any length."""
+    """Number of characters. Shorter values are padded, longer values are cut and end with `…`. 0 means any length."""
 
     def format_raw(self, text: str) -> str:
         """Return a text as in raw lines: padded or cut to the width, after the separator."""

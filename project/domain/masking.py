@@ -25,7 +25,7 @@ MIN_HIDDEN_DIGITS = 5
 
 _AT = re.compile("[@＠﹫]")
 _CONTACT = re.compile(r"[@＠﹫]|\d(?:.*?\d){6}|[²³¹⁰⁴-⁹₀-₉①-⑨⓪]", re.DOTALL)
-"""Quick check: matches every text that must be masked, and few others."""
+"""Quick check: matches every text that must be masked, and few other texts."""
 _OPENING = re.compile(r"(?:mailto:|[<(\[{\"'«„“‘:;,])*", re.IGNORECASE)
 _END_OF_ADDRESS = re.compile(r".*[,;>)\]]", re.DOTALL)
 """Matches the text up to the punctuation after an address, if another address follows without a space."""
@@ -125,7 +125,7 @@ def mask_request_id(text: str) -> str:
 
 
 def mask_name(name: str) -> str:
-    """Mask a name; return its first word and the initials of the others: `Иван П.`."""
+    """Mask a name; return its first word and the initials of the other words: `Иван П.`."""
     first, *others = mask(name).split() or [""]
     return " ".join([first, *(f"{other[0]}." for other in others if other[0] != "•")])
 

@@ -111,7 +111,7 @@ class Decision:
 
     code: str
     taken_fields: tuple[str, ...]
-    """The fields with identifiers of another user: `username`, `phone`, `email`."""
+    """The fields with identifiers of another user: `username`, `phone`, `email`. Empty if there are none."""
     kid: str | None
     """ID of the secret from which the replayed password is derived."""
     user: User | None = None
@@ -126,6 +126,6 @@ class Account:
     username: str
     password_hash: str
     epoch: int
-    """Number that is incremented to end all sessions of the user: sessions contain it and must have the same."""
+    """Number that is incremented to end all sessions of the user: a session is valid if it has the same number."""
     is_active: bool
     role: Role

@@ -202,7 +202,7 @@ class Report:
 
     @property
     def rejected(self) -> int:
-        """Number of attempts refused with 4xx: invalid ones, conflicts and rate limits."""
+        """Number of attempts refused with 4xx: invalid data, conflicts and rate limits."""
         return self.count(Outcome.REJECTED)
 
     @property

@@ -83,7 +83,10 @@ def connect(directory: DataDirectory) -> Connection | None:
 def _query(
     connection: Connection, statement: str, values: Sequence[str] = (), timeout_s: float = CONNECT_TIMEOUT_S
 ) -> tuple[object, ...] | None:
-    """Execute a statement; return the first row of its result, if any."""
+    """Execute a statement; return the first row of its result, or None without a row.
+
+    Raises psycopg2.Error, also after `timeout_s`.
+    """
     cursor = connection.cursor()
     cursor.execute(statement, values)
     _wait(connection, timeout_s)

@@ -18,7 +18,7 @@ MAX_SHOWN = 40
 """Maximum length of a value that a client has sent. Longer values would break the alignment, so they are cut."""
 
 MAX_PHONE_SHOWN = 24
-"""Maximum length of a phone number. Valid ones are shorter, longer values are cut."""
+"""Maximum length of a phone number. Valid numbers are shorter; longer values are cut."""
 
 _LABEL_SEPARATOR = "\t"
 """Separator between labels in raw lines. The other separators are CONCAT_SEPARATOR and formulas.PHONE_SEPARATOR."""

@@ -48,7 +48,7 @@ def stream(
 def _parts(
     count: CountAttempts, lines: ReadLines, heading: Heading, translations: Translations, rows_per_sheet: int
 ) -> Iterator[Part]:
-    """Yield the name and content of each part of the archive.
+    """Yield the name and content of each part of the archive. Raises TooManyRowsError.
 
     The first part is the same in every workbook, so it is yielded before attempts are counted.
     """

@@ -21,7 +21,10 @@ PREFLIGHT_MAX_AGE_S = 3600
 
 
 def init_app(app: Flask, origins: Sequence[str]) -> None:
-    """Allow pages of `origins` to call the API; answer preflight requests before any view runs."""
+    """Allow pages of `origins` to call the API; answer preflight requests before any view runs.
+
+    Does nothing without origins.
+    """
     if not origins:
         return
     logging.getLogger("flask_cors").setLevel(logging.WARNING)  # at INFO it logs preflight requests

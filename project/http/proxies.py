@@ -50,7 +50,10 @@ def is_in_networks(text: str, networks: Networks) -> bool:
 
 
 def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Parse an IP address and unwrap IPv4-mapped IPv6, which a dual-stack socket reports."""
+    """Parse an IP address and unwrap IPv4-mapped IPv6, which a dual-stack socket reports.
+
+    Returns None if the text is not an IP address.
+    """
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -26,7 +26,8 @@ CLIENT_RECORD_LIMIT, TOTAL_RECORD_LIMIT = RateLimit("recorded", 10, 60), RateLim
 """Limits of rate-limited attempts that are recorded, per client and in all: a flood must not fill the database."""
 FLOOD_LOG_LIMIT = RateLimit("flood-logged", 1, 60)
 HOST_LOG_LIMIT, TOTAL_HOST_LOG_LIMIT = RateLimit("host-logged", 1, 60), RateLimit("all-hosts-logged", 10, 60)
-"""Limits of log lines about refused hosts, per host and in all. A frequent host must not hide others in the log."""
+"""Limits of log lines about refused hosts, per host and in all. A frequent host must not hide other hosts in the
+log."""
 
 
 def consume_attempt() -> None:

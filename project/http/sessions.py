@@ -66,7 +66,10 @@ class SecureSessionInterface(SecureCookieSessionInterface):
         return serializer
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Return the session in the cookie, or a new empty session if there is no cookie."""
+        """Return the session in the cookie, or a new empty session without a valid cookie.
+
+        Returns None without a secret key.
+        """
         if "HTTP_COOKIE" not in request.environ or self.get_cookie_name(app) not in request.cookies:
             return self.session_class()
         return super().open_session(app, request)
@@ -176,9 +179,9 @@ def _is_made_by_person() -> bool:
 
 
 def _handle_unauthorized() -> BaseResponse:
-    """Redirect browsers to the login page; respond with 401 to programs and polling pages.
+    """Redirect browsers to the login page; refuse programs and polling pages with 401.
 
-    If redirected, a program would save the login page as the requested file.
+    If redirected, a program would save the login page as the requested file. Raises RefusalError for programs.
     """
     if request.path.startswith("/api/") or (allows_api_keys(request.endpoint) and not prefers_page()):
         raise RefusalError("unauthorized", "session")

@@ -48,7 +48,7 @@ class Row:
     body: dict[str, Any]
     """The row as a request body of POST /useradd."""
     refusal: RefusalError | None
-    """The reason why the row could not be parsed, or None."""
+    """The reason why the row is refused before its fields are validated; None if there is none."""
     position: int
     """Amount of the file read so far, in the unit of Source.length."""
 

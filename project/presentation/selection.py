@@ -325,7 +325,10 @@ class _Parser:
 
 
 def _period_bounds(period: str, now: datetime) -> tuple[datetime | None, datetime | None]:
-    """Return the start and end of a named period, such as `7d`. Weeks begin on Monday."""
+    """Return the start and end of a named period, such as `7d`. Weeks begin on Monday.
+
+    The start is None for `all`; the end is None if the period has not ended.
+    """
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = midnight.replace(day=1)
     monday = midnight - timedelta(days=midnight.weekday())

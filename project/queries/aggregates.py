@@ -1,7 +1,7 @@
 """Aggregates attempts by time, status and code, so that statistics read few rows.
 
-Attempts up to a sequence number, the watermark, are aggregated; later ones are counted row by row. The sum is exact if
-the watermark and the counts are read in one REPEATABLE READ transaction.
+Attempts up to a sequence number, the watermark, are aggregated; later attempts are counted row by row. The sum is exact
+if the watermark and the counts are read in one REPEATABLE READ transaction.
 """
 
 import time

@@ -32,8 +32,8 @@ def mask_next_attempts(connection: Connection, region: str, limit: int, *, wait:
     """Mask the next `limit` attempts after the watermark; advance the watermark.
 
     The watermark is the sequence number of the last attempt that is masked by the current rules. Returns the number of
-    attempts read: 0 after the last one and, unless `wait` is set, if another process is masking. Can be interrupted and
-    repeated.
+    attempts read: 0 after the last attempt and, unless `wait` is set, if another process is masking. Can be interrupted
+    and repeated.
     """
     watermark = connection.execute(
         select(Watermark.seq).where(Watermark.name == WATERMARK).with_for_update(skip_locked=not wait)

@@ -64,7 +64,7 @@ _last_refusal = _LastRefusal()
 @bp.get("/api/v1/download-xlsx/", endpoint="download_xlsx", defaults={"extension": "xlsx"})
 @api_key_allowed
 def export(extension: str) -> Response:
-    """Stream a file with the selected attempts.
+    """Stream a file with the selected attempts. Raises RefusalError.
 
     Attempts are counted while the file is sent; for a search, before: counting may time out then, and the response has
     to be an error. There is no Content-Length: the length of a compressed file is known only at its end, and for a text

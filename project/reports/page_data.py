@@ -112,7 +112,10 @@ def _is_scan(selection: Selection) -> bool:
 
 
 def _read_report_and_page(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
-    """Build the report of the selected attempts, then read a page of them."""
+    """Build the report of the selected attempts, then read a page of them.
+
+    The report or the page is None if its query exceeds its time limit.
+    """
     report = try_query(service.build_report, database, selection.filter, selection.zone, selection.now)
     attempt_filter = report.attempt_filter if report else selection.filter
     bounds = {"before": selection.before, "after": selection.after}
@@ -122,8 +125,8 @@ def _read_report_and_page(database: Database, selection: Selection) -> tuple[Rep
 def _search_page(database: Database, selection: Selection) -> tuple[Report | None, service.Page | None]:
     """Search for the newest matches, then build the report of all matches.
 
-    If the page has all matches, the report needs no second search. If the search reached its time limit, there is no
-    report, because counting would take too long, too.
+    If the page has all matches, the report needs no second search. If the search reached its time limit, the report is
+    None, because counting would take too long, too. The page is None only if its first query exceeds the limit.
     """
     zone, now, before = selection.zone, selection.now, selection.before
     attempt_filter = replace(selection.filter, max_seq=service.find_last_seq(database))

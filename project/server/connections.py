@@ -29,7 +29,7 @@ LINGER_S, LINGER_BYTES = 2, 8 * 2**20
 Closing a socket with unread data resets the connection, and a client that is still sending would not get the response.
 """
 GRACE_S = 1
-"""Seconds without progress by the client after which a connection may be closed to make room for others."""
+"""Seconds without progress by the client after which a connection may be closed to make room for other connections."""
 DOWNLOAD_STALL_S = 120
 """Seconds for which a download waits until its client has read some of the buffered data (1 MB at most)."""
 MAX_LARGE_BODIES = 8
@@ -224,19 +224,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return self.total_outbufs_len > 0 and not self.is_held
 
     def can_be_closed(self) -> bool:
-        """Return whether this connection may be closed to make room for others."""
+        """Return whether this connection may be closed to make room for other connections."""
         is_waiting = self.is_waiting or self.has_unread_response
         return is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
 
     def closing_order(self) -> tuple[bool, float]:
-        """Return a sort key for closing: first idle connections, then others, each by longest wait."""
+        """Return a sort key for closing: idle connections first, then by longest wait."""
         is_in_use = self.request is not None or self.has_unread_response
         return is_in_use and not self.is_lingering, self._waiting_since
 
     def enforce_time_limits(self, now: float) -> None:
         """Close an idle connection or refuse an incomplete request if its time limit is exceeded.
 
-        Runs in the event loop. Clients that do not read are disconnected by TCP_USER_TIMEOUT.
+        Does nothing while the connection is not waiting for data. Runs in the event loop. Clients that do not read are
+        disconnected by TCP_USER_TIMEOUT.
         """
         with self.requests_lock:
             if not self.is_waiting or self.close_when_flushed or self.will_close:
@@ -254,7 +255,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.server.add_task(self)
 
     def handle_read(self) -> None:
-        """Read a part of a request, or discard the rest of a refused one."""
+        """Read a part of a request, or discard the rest of a refused request."""
         if not self.is_lingering:
             if self._has_ended_early():
                 self._refuse_incomplete()
@@ -324,7 +325,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(super().readable() and self._may_read_more() and not self.is_held)
 
     def _may_read_more(self) -> bool:
-        """Return whether to read more of the body: small bodies, and MAX_LARGE_BODIES large ones."""
+        """Return whether to read more of the body. Limits large bodies to MAX_LARGE_BODIES."""
         request, large = self.request, self.server.large_bodies
         if request is None or request.body_bytes_received < self.adj.max_request_body_size or self in large:
             return True

@@ -1,4 +1,4 @@
-"""The listening socket of a worker: accepts connections and closes old ones to make room."""
+"""The listening socket of a worker: accepts connections, and closes old ones to make room."""
 
 import errno
 import logging

@@ -61,8 +61,8 @@ class Supervisor:
     def prepare(self, prepare: Callable[[], None]) -> None:
         """Run `prepare` in a child process and wait for it up to PREPARE_S.
 
-        If `prepare` fails within this time, the supervisor exits. If it exits with EX_TEMPFAIL, it is retried in the
-        background instead.
+        If `prepare` fails within this time, the supervisor exits. If it takes longer, or exits with EX_TEMPFAIL, it
+        continues in the background, where it is retried after every failure.
         """
         pid, end = self._fork(prepare), time.monotonic() + PREPARE_S
         while pid and time.monotonic() < end:
@@ -110,7 +110,10 @@ class Supervisor:
         return received.si_signo if received and received.si_signo in self._watched else None
 
     def _kill_hung(self) -> None:
-        """Kill workers that hang. watch() then replaces them like other dead workers."""
+        """Kill workers that hang, at most once per heartbeats.CHECK_EVERY_S.
+
+        watch() then replaces them like other dead workers.
+        """
         now = time.monotonic()
         if now - self._checked_at < heartbeats.CHECK_EVERY_S:
             return

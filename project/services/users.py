@@ -40,8 +40,8 @@ def find_users(
 ) -> tuple[list[UserDetail], bool]:
     """Return up to `limit` users older than `before`, newest first, and whether all were found.
 
-    If a query times out, the second result is False. The users are then, after a search, only those with exactly this
-    login, phone or e-mail, which an index finds, otherwise none.
+    If the query times out, the second result is False: a search then finds only users with exactly this login, phone or
+    e-mail, by an index; without a search text, no users are returned.
     """
     forms = parse_identifiers(user_filter.text, region)
     try:
