@@ -77,8 +77,8 @@ class Metrics:
         self.row = 0
         """Index of the first cell of this process's row."""
         self.lock = threading.Lock()
-        self._rows = rows
-        self._used = 2
+        self._row_count = rows
+        self._used_cells = 2
         self._families: dict[str, _Family] = {}
         self._gauges: list[tuple[int, ReadValue]] = []
         self._polled_counters: list[tuple[Counter, ReadValue]] = []
@@ -128,7 +128,7 @@ class Metrics:
     @property
     def expected_workers(self) -> int:
         """Configured number of worker processes."""
-        return self._rows
+        return self._row_count
 
     @property
     def replaced_workers(self) -> int:
@@ -148,14 +148,14 @@ class Metrics:
         self, name: str, kind: str, description: str, labels: Labels | None, size: int, combine: Combine = sum
     ) -> int:
         family = self._families.setdefault(name, _Family(name, kind, description, combine))
-        cell, self._used = self._used, self._used + size
-        if self._used > _ROW_CELLS:
+        cell, self._used_cells = self._used_cells, self._used_cells + size
+        if self._used_cells > _ROW_CELLS:
             raise ValueError("too many series for a row")
         family.series.append((labels or {}, cell))
         return cell
 
     def _all_rows(self) -> range:
-        return range(0, self._rows * _ROW_CELLS, _ROW_CELLS)
+        return range(0, self._row_count * _ROW_CELLS, _ROW_CELLS)
 
     def _fresh_rows(self) -> list[int]:
         since = time.monotonic() - FRESH_S

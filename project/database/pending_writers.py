@@ -12,13 +12,13 @@ class PendingWriters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread = threading.local()
-        self._began = self._arrived = 0
+        self._entered_count = self._arrived_count = 0
         self._waits: list[_Wait] = []
 
     def __enter__(self) -> None:
         with self._lock:
-            self._began += 1
-            self._thread.number = self._began
+            self._entered_count += 1
+            self._thread.number = self._entered_count
 
     def __exit__(self, *_: object) -> None:
         self.arrive()
@@ -30,17 +30,17 @@ class PendingWriters:
             return
         self._thread.number = 0
         with self._lock:
-            self._arrived += 1
+            self._arrived_count += 1
             for wait in self._waits:
                 wait.count_arrival(number)
 
     def await_arrivals(self, timeout_s: float) -> None:
         """Wait at most `timeout_s` for the arrival of the threads counted at the time of the call."""
         with self._lock:
-            pending = self._began - self._arrived
+            pending = self._entered_count - self._arrived_count
             if not pending:
                 return
-            wait = _Wait(self._began, pending)
+            wait = _Wait(self._entered_count, pending)
             self._waits.append(wait)
         wait.over.acquire(timeout=timeout_s)
         with self._lock:

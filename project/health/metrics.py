@@ -43,7 +43,7 @@ class _ResponseMetrics:
             )
             for blueprint in sorted(BLUEPRINTS)
         }
-        self._queue = metrics.register_histogram(
+        self._queue_durations = metrics.register_histogram(
             "useradd_queue_duration_seconds", "Time that a request waited for a thread"
         )
         description = "Time from the arrival of an attempt to its response, by outcome"
@@ -70,7 +70,7 @@ class _ResponseMetrics:
         """
         state = request_state()
         seconds = time.monotonic() - state.arrival.started
-        self._queue.observe(state.arrival.waited_s)
+        self._queue_durations.observe(state.arrival.waited_s)
         if state.attempt:
             self.count_attempt(state.code or OTHER, seconds)
         else:

@@ -18,8 +18,8 @@ class Heartbeats:
 
     def __init__(self, workers: int) -> None:
         self._rounds = memoryview(mmap.mmap(-1, 8 * workers)).cast("Q")
-        self._seen = [0] * workers
-        self._missed = [0] * workers
+        self._seen_rounds = [0] * workers
+        self._missed_checks = [0] * workers
 
     def beat(self, worker: int) -> None:
         """Count a round of the event loop. Called in the process of this worker."""
@@ -27,7 +27,7 @@ class Heartbeats:
 
     def start(self, worker: int) -> None:
         """Reset the counters of a worker whose process is new."""
-        self._rounds[worker] = self._seen[worker] = self._missed[worker] = 0
+        self._rounds[worker] = self._seen_rounds[worker] = self._missed_checks[worker] = 0
 
     def find_hung(self) -> list[int]:
         """Check all workers; return the indexes of those that hang. Call once per CHECK_EVERY_S.
@@ -35,11 +35,11 @@ class Heartbeats:
         A worker hangs after HUNG_CHECKS checks without a round, or START_CHECKS checks without a first round. A worker
         that continues to hang is returned again after as many further checks.
         """
-        return [worker for worker in range(len(self._seen)) if self._hangs(worker)]
+        return [worker for worker in range(len(self._seen_rounds)) if self._hangs(worker)]
 
     def _hangs(self, worker: int) -> bool:
         rounds = self._rounds[worker]
-        self._missed[worker] = self._missed[worker] + 1 if rounds == self._seen[worker] else 0
-        self._seen[worker] = rounds
-        missed = self._missed[worker]
+        self._missed_checks[worker] = self._missed_checks[worker] + 1 if rounds == self._seen_rounds[worker] else 0
+        self._seen_rounds[worker] = rounds
+        missed = self._missed_checks[worker]
         return missed > 0 and missed % (HUNG_CHECKS if rounds else START_CHECKS) == 0
