@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from config import settings
-from project.server import STOP_S
+from project.admin import imports
+from project.api import bulk
+from project.server import HARD_BODY_LIMIT, STOP_S
 from tests.deploy.reverse_proxies import DEPLOY
 
 FOLDER = DEPLOY / "kubernetes"
@@ -23,7 +25,9 @@ def read(name: str) -> list[Manifest]:
     return list(yaml.safe_load_all((FOLDER / name).read_text()))
 
 
-MANIFESTS = {each["kind"]: each for name in KUSTOMIZATION["resources"] for each in read(name)}
+ALL = [each for name in KUSTOMIZATION["resources"] for each in read(name)]
+MANIFESTS = {each["kind"]: each for each in ALL}
+INGRESSES = read("ingress.yaml")
 FOREIGN = {"ServiceMonitor"}
 """Kinds of operators, whose schema Kubernetes does not have."""
 PODS = {kind: MANIFESTS[kind]["spec"]["template"]["spec"] for kind in ("StatefulSet", "Job")}
@@ -31,9 +35,13 @@ PODS = {kind: MANIFESTS[kind]["spec"]["template"]["spec"] for kind in ("Stateful
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("kind", sorted(MANIFESTS.keys() - FOREIGN))
-def test_every_manifest_is_valid(kind: str, version: str) -> None:
-    kubernetes_validate.validate(MANIFESTS[kind], version, strict=True)
+@pytest.mark.parametrize(
+    "manifest",
+    [each for each in ALL if each["kind"] not in FOREIGN],
+    ids=lambda each: f"{each['kind']}-{each['metadata']['name']}",
+)
+def test_every_manifest_is_valid(manifest: Manifest, version: str) -> None:
+    kubernetes_validate.validate(manifest, version, strict=True)
 
 
 def test_the_base_names_every_file_and_nothing_is_missing() -> None:
@@ -68,6 +76,27 @@ def test_the_spool_outlives_its_pod() -> None:
     [mount] = [mount for mount in SERVICE["volumeMounts"] if mount["name"] == claim["metadata"]["name"]]
 
     assert f"DATA_DIR={mount['mountPath']}" in DOCKERFILE
+
+
+def test_the_ingress_limits_bodies_as_the_service_does() -> None:
+    limits = {
+        path["path"]: ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+        for ingress in INGRESSES
+        for path in ingress["spec"]["rules"][0]["http"]["paths"]
+    }
+    large = {path.rstrip("/") for path in (*bulk.PATHS, imports.UPLOAD_PATH)}
+
+    assert limits == dict.fromkeys(large, f"{bulk.HARD_BODY_LIMIT // 2**20}m") | {"/": f"{HARD_BODY_LIMIT // 1024}k"}
+    assert imports.HARD_BODY_LIMIT <= bulk.HARD_BODY_LIMIT
+
+
+def test_both_ingresses_serve_the_same_host() -> None:
+    main, large = (
+        [ingress["spec"]["ingressClassName"], ingress["spec"]["tls"], ingress["spec"]["rules"][0]["host"]]
+        for ingress in INGRESSES
+    )
+
+    assert main == large
 
 
 @pytest.mark.parametrize("name", ["startupProbe", "livenessProbe", "readinessProbe"])

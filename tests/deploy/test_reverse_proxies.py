@@ -5,12 +5,16 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 
 import psutil
+import psycopg2
 import pytest
 
-from tests.chaos.load import Load, new_body, summarize
+from project.admin import imports
+from project.api import bulk
+from tests.builders import csrf_token
+from tests.chaos.load import Load, new_body, new_key, summarize
 from tests.chaos.processes import HOST, eventually
 from tests.chaos.service import Service
 from tests.deploy.conftest import Database
@@ -25,7 +29,17 @@ MANY = """
            jsonb_build_object('name', repeat('x', %(width)s))
       from generate_series(1, %(rows)s) n
 """
+OF_THE_SAME_REQUEST = """
+    select count(*) from attempts where client_request_id = (select client_request_id from attempts where id = %s)
+"""
+WAITING = """
+    select client_port from pg_stat_activity
+     where wait_event_type = 'Lock' and query like '%useradd_many%' and datname = current_database()
+"""
+"""The connections that wait for a lock to create users. Upkeep may wait for it, too."""
 SLOW_CLIENTS = 30
+LARGE = [(path, bulk.HARD_BODY_LIMIT) for path in bulk.PATHS] + [(imports.UPLOAD_PATH, imports.HARD_BODY_LIMIT)]
+"""Paths that accept more than 256 KiB, and the largest body that the service reads."""
 
 
 @pytest.fixture(scope="module", params=[Nginx, Haproxy], ids=["nginx", "haproxy"])
@@ -141,17 +155,130 @@ def test_readyz_is_reachable_from_outside(reverse_proxy: ReverseProxy) -> None:
     assert reverse_proxy.get("/readyz")[0].status == 200
 
 
-def test_an_oversized_body_is_refused_by_the_proxy(reverse_proxy: ReverseProxy, database: Database) -> None:
+@pytest.mark.parametrize(("path", "limit"), [("/useradd", 256 * 1024), ("/useradd/bulk/x", 256 * 1024), *LARGE])
+def test_an_oversized_body_is_refused_by_the_proxy(
+    reverse_proxy: ReverseProxy, database: Database, path: str, limit: int
+) -> None:
     before = database.execute("select count(*) from attempts")
     with closing(reverse_proxy.open()) as connection:
-        connection.putrequest("POST", "/useradd")
+        connection.putrequest("POST", path)
         connection.putheader("Content-Type", "application/json")
-        connection.putheader("Content-Length", str(10 * 2**20))
+        connection.putheader("Content-Length", str(limit + 1))
         connection.endheaders()
-        status = connection.getresponse().status
+        response = connection.getresponse()
+        body = response.read()
 
-    assert status == 413
+    assert response.status == 413
+    assert "X-Request-ID" not in response.headers  # the service has not seen the request
+    if path in bulk.PATHS:
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert json.loads(body) == {
+            "type": "/problems/body_too_large",
+            "title": "The request is too large",
+            "status": 413,
+            "code": "body_too_large",
+            "detail": f"At most {bulk.MAX_BULK_BODY_BYTES // 1024} KB are accepted: split the list.",
+            "recorded": False,
+        }
     assert database.execute("select count(*) from attempts") == before
+
+
+def _post_bulk(
+    connection: http.client.HTTPSConnection, lines: list[dict[str, str]], path: str = "/useradd/bulk", key: str = ""
+) -> None:
+    body = "".join(json.dumps(line) + "\n" for line in lines)
+    headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key or new_key()}
+    connection.request("POST", path, body, headers)
+
+
+@pytest.mark.parametrize("path", bulk.PATHS)
+def test_a_bulk_request_of_1_mb_passes(reverse_proxy: ReverseProxy, path: str) -> None:
+    lines = [new_body()] + [new_body() | {"name": "x" * 10_000} for _ in range(99)]
+
+    with closing(reverse_proxy.open(source=CLIENT_ADDRESS)) as connection:
+        _post_bulk(connection, lines, path)
+        response = connection.getresponse()
+        results = [json.loads(line) for line in response]
+
+    assert response.status == 200
+    assert [result["status"] for result in results] == [201] + [422] * 99
+
+
+def test_the_lines_of_a_bulk_response_are_streamed(
+    reverse_proxy: ReverseProxy, instances: list[Service], database: Database
+) -> None:
+    """Every result that the service has sent arrives while the request continues."""
+    with closing(reverse_proxy.open(source=CLIENT_ADDRESS)) as connection:
+        _post_bulk(connection, [new_body() for _ in range(bulk.MAX_USERS)])
+        response = connection.getresponse()
+        first = json.loads(response.readline())
+        with _attempts_locked(database):
+            eventually(lambda: database.execute(WAITING), 10, "the request has ended before its response was read")
+            for instance in instances:
+                instance.freeze()
+            [(sent,)] = database.execute(OF_THE_SAME_REQUEST, [first["attempt_id"]])
+            assert isinstance(sent, int)
+            rest = [json.loads(response.readline()) for _ in range(sent - 1)]
+            for instance in instances:
+                instance.kill()  # it would create the other users during the next test
+
+    assert {result["status"] for result in [first, *rest]} == {201}
+
+
+@contextmanager
+def _attempts_locked(database: Database) -> Iterator[None]:
+    """Prevent all transactions from writing attempts."""
+    with closing(psycopg2.connect(database.url)) as connection, connection.cursor() as cursor:
+        cursor.execute("lock table attempts in share mode")
+        yield
+
+
+def test_a_bulk_request_is_not_retried_once_it_was_sent(
+    reverse_proxy: ReverseProxy, instances: list[Service], database: Database
+) -> None:
+    """Not even with an Idempotency-Key. Large requests could not be."""
+    with closing(reverse_proxy.open(source=CLIENT_ADDRESS)) as connection, _attempts_locked(database):
+        _post_bulk(connection, [new_body()])
+        [(port,)] = eventually(lambda: database.execute(WAITING), 10, "no instance has received the request")
+        [serving] = [instance for instance in instances if port in _local_ports(instance)]
+        serving.kill()
+        response = connection.getresponse()
+        document = json.load(response)
+
+    assert (response.status, document["code"], response.headers["Retry-After"]) == (503, "outcome_unknown", "2")
+
+
+def _local_ports(instance: Service) -> set[int]:
+    return {
+        connection.laddr.port
+        for pid in (instance.pid, *instance.workers())
+        for connection in psutil.Process(pid).net_connections("tcp")
+    }
+
+
+def test_an_import_file_of_1_mb_can_be_uploaded(
+    reverse_proxy: ReverseProxy, client: ProxyClient, database: Database
+) -> None:
+    administrator = client.create()
+    database.execute("update users set is_admin = true where username = %s", [administrator.sent["username"]])
+    assert client.log_in(administrator.json["login"], administrator.json["password"])
+    _, page = client.get(imports.UPLOAD_PATH)
+    file = "Name,Username,Phone\n" + f"{'x' * 1000},someone,12\n" * 1000
+    body = (
+        f'--x\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\n{csrf_token(page)}\r\n'
+        f'--x\r\nContent-Disposition: form-data; name="file"; filename="people.csv"\r\n\r\n{file}\r\n--x--\r\n'
+    )
+    headers = {
+        "Content-Type": "multipart/form-data; boundary=x",
+        "Referer": f"https://{reverse_proxy.host}:{reverse_proxy.port}{imports.UPLOAD_PATH}",
+    }
+
+    response, _ = client._send("POST", imports.UPLOAD_PATH, body, headers, 10)
+
+    assert response.status == 302
+    import_id = response.headers["Location"].strip("/").split("/")[-1]
+    counting = "select count(*) from import_rows where import_id = %s"
+    assert eventually(lambda: database.execute(counting, [import_id]) == [(1000,)], 30, "the file is not checked")
 
 
 def test_a_body_below_the_proxys_limit_but_too_large_for_the_service_is_recorded(
@@ -160,6 +287,18 @@ def test_a_body_below_the_proxys_limit_but_too_large_for_the_service_is_recorded
     with closing(reverse_proxy.open()) as connection:
         body = json.dumps(new_body() | {"name": "x" * 20_000})
         connection.request("POST", "/useradd", body, {"Content-Type": "application/json"})
+        document = json.load(connection.getresponse())
+
+    assert document["code"] == "body_too_large"
+    assert database.execute("select status from attempts where id = %s", [document["attempt_id"]]) == [(413,)]
+
+
+@pytest.mark.parametrize("path", bulk.PATHS)
+def test_a_bulk_body_below_the_proxys_limit_but_too_large_for_the_service_is_recorded(
+    reverse_proxy: ReverseProxy, database: Database, path: str
+) -> None:
+    with closing(reverse_proxy.open()) as connection:
+        connection.request("POST", path, b"\n" * (bulk.MAX_BULK_BODY_BYTES + 1), {"Content-Type": "application/json"})
         document = json.load(connection.getresponse())
 
     assert document["code"] == "body_too_large"
@@ -260,15 +399,29 @@ def test_a_download_is_streamed_and_an_interrupted_one_is_an_error(
 def test_without_any_instance_browsers_get_a_page_and_api_clients_a_problem_document(
     shared_reverse_proxy: ReverseProxy, shared_instances: list[Service]
 ) -> None:
+    # nginx reads the whole body first. HAProxy answers while a client is still sending a large one.
+    length = 300_000 if isinstance(shared_reverse_proxy, Nginx) else 1000
     for instance in shared_instances:
         instance.kill()
 
     page, html = shared_reverse_proxy.get("/results/")
     with closing(ProxyClient(shared_reverse_proxy)) as client:
         answer = client.create()
+    with closing(shared_reverse_proxy.open()) as connection:
+        _post_bulk(connection, [new_body() | {"name": "x" * length}])
+        response = connection.getresponse()
+        document = json.load(response)
+    with closing(shared_reverse_proxy.open()) as connection:
+        connection.request("POST", imports.UPLOAD_PATH, b"x" * length)
+        upload = connection.getresponse()
+        upload_html = upload.read()
 
     assert (page.status, page.headers["Content-Type"], page.headers["Retry-After"]) == (503, "text/html", "2")
     assert "Сервис сейчас не отвечает" in html.decode()
     assert (answer.status, answer.code, answer.json["recorded"]) == (503, "outcome_unknown", False)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Retry-After"] == "2"
+    assert (response.status, document) == (503, answer.json)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Retry-After"] == "2"
+    assert (upload.status, upload_html) == (503, html)
