@@ -310,7 +310,7 @@ class Folder:
         self._recover_next()
         self.size = sum(segment.stat().st_size for segment in _list_segments(path))
         """Size of the stored records in bytes."""
-        self._has_next = False
+        self._is_next_prepared = False
         self._free_slots = deque(range(SLOT_COUNT))
         with ExitStack() as opened:  # closes the files on an error: retries, twice a second, would leak them
             self._probe_fd = _open_file(path / "probe", os.O_WRONLY | os.O_CREAT, opened)
@@ -403,7 +403,7 @@ class Folder:
         if is_durable:
             os.fdatasync(self._probe_fd)
         os.ftruncate(self._probe_fd, 0)  # otherwise the next probe would need no disk space
-        if not self._has_next:
+        if not self._is_next_prepared:
             self._prepare_next()
 
     def drain(self, deliver: Deliver) -> int:
@@ -413,7 +413,7 @@ class Folder:
         propagate. Raises OSError.
         """
         with self._drain_lock:
-            if not self._has_next:
+            if not self._is_next_prepared:
                 self._prepare_next()
             with self._lock:
                 sealed, self._active_segment = self._active_segment, None
@@ -470,7 +470,7 @@ class Folder:
         if self._active_segment is None:
             self._newest_ms = max(self._newest_ms + 1, time.time_ns() // 1_000_000)
             path = self._path / f"{self._newest_ms:013}.log"
-            is_durable, self._has_next = self._has_next, False
+            is_durable, self._is_next_prepared = self._is_next_prepared, False
             if is_durable:  # the rename is not synced: after a machine crash the file may have either name
                 (self._path / "next").rename(path)
             self._active_segment = _Segment(path)
@@ -481,12 +481,12 @@ class Folder:
     def _prepare_next(self) -> None:
         """Create the file `next` unless it exists, and sync the directory. Raises OSError."""
         with self._lock:
-            is_new = not self._has_next
+            is_new = not self._is_next_prepared
             if is_new:
                 os.close(os.open(self._path / "next", os.O_WRONLY | os.O_CREAT, 0o600))
         _sync_directory(self._path)
         if is_new:
-            self._has_next = True
+            self._is_next_prepared = True
 
     def _recover_next(self) -> None:
         """Rename `next` to a segment if it has records: a machine crash can undo the rename."""

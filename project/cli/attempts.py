@@ -116,7 +116,7 @@ def export(
 def _write_file(file: Path, selection: Selection, now: datetime) -> int:
     """Write an export to a file atomically; return the number of rows. Raises click.FileError."""
     database = get_runtime().read_database
-    report = reports.count_export(database, reports.open_export(database, selection.filter, selection.zone, now))
+    report = reports.add_export_counts(database, reports.open_export(database, selection.filter, selection.zone, now))
     read_lines = partial(reports.iter_blocks, database, report)
     heading = file_heading(selection, report, "flask attempts export", now)
     draft = file.with_name(f".{file.name}.{os.getpid()}")

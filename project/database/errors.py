@@ -69,14 +69,18 @@ def is_outage(error: DriverError) -> bool:
     """
     code = get_sqlstate(error)
     if code is None:
-        return isinstance(_origin(error), PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError)
+        origin = _origin(error)
+        is_without_message = type(origin) is psycopg2.DatabaseError  # libpq has lost the result of a statement
+        return is_without_message or isinstance(
+            origin, PoolTimeoutError | psycopg2.OperationalError | psycopg2.InterfaceError
+        )
     return code in _TRANSIENT or code.startswith(_UNAVAILABLE_CLASSES) or is_misconfigured(error)
 
 
 def is_unavailable(error: DriverError) -> bool:
-    """Return whether other statements would fail, too.
+    """Return whether the server is unreachable, refuses the login, or cannot write.
 
-    The server is unreachable, refuses the login, or cannot write. A server that cannot write may still answer queries.
+    Other statements would then fail, too, except that a server that cannot write may still answer queries.
     """
     return _is_lost_or_in_class(error, (*_UNAVAILABLE_CLASSES, *_LOCKED_OUT_CLASSES))
 

@@ -48,7 +48,7 @@ def install_host_failover(engine: Engine) -> None:
 
 @contextmanager
 def detect_silence(connection: object) -> Iterator[None]:
-    """Cancel the query in the block after SILENT_S; mark the host of `connection` as silent.
+    """Close the connection of a query in the block after SILENT_S; mark its host as silent.
 
     A query that ends earlier marks the host as not silent. Does nothing if only one host is configured.
     """

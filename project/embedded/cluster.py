@@ -96,7 +96,10 @@ def _initdb(directory: DataDirectory, draft: Path) -> None:
 def _spawn(
     directory: DataDirectory, command: list[str], *, output: int | None = None, replaced_pid: str = ""
 ) -> subprocess.Popen[bytes]:
-    """Start a PostgreSQL program as the user of the server, with a minimal environment."""
+    """Start a PostgreSQL program as the user of the server, with a minimal environment.
+
+    `replaced_pid` is the PID that a former server has left in postmaster.pid, "" if there is none.
+    """
     uid = directory.identity.uid
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),

@@ -40,8 +40,8 @@ _SPECIAL = b"&<>\xef"
 MAX_SHEET_NAME_LENGTH = 31
 _ESCAPE = "_x[0-9A-Fa-f]{4}_"
 _FORBIDDEN_IN_NAMES = re.compile(rf"[\[\]:*?/\\']|[^\w\s.,…-]|(?={_ESCAPE})_")
-"""Matches characters to remove from names of sheets. They include the first underscore of `_x002F_`: Excel would
-decode it, and refuse a workbook with `/` in such a name."""
+"""Matches characters to replace by blanks in names of sheets. They include the first underscore of `_x002F_`: Excel
+would decode it, and refuse a workbook with `/` in such a name."""
 _LITERAL = re.compile(f"(?={_ESCAPE})")
 
 

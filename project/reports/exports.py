@@ -122,7 +122,7 @@ def _make_counter(report: Report, extension: str, selection: Selection) -> Count
     fields = {**requester, "format": extension, "request_id": str(state.request_id)}
 
     def count() -> Report:
-        counted = service.count_export(database, report)
+        counted = service.add_export_counts(database, report)
         log.info("export", extra=fields | {"rows": counted.total})
         activity.add(replace(entry, details={**entry.details, "rows": counted.total}))
         return counted

@@ -83,7 +83,7 @@ def open_export(database: ReadDatabase, attempt_filter: AttemptFilter, zone: Zon
     return replace(report, lsn=lsn)
 
 
-def count_export(database: ReadDatabase, report: Report) -> Report:
+def add_export_counts(database: ReadDatabase, report: Report) -> Report:
     """Return the report of an export with its counts, in total and by day."""
     edges = [] if _is_empty(report) else day_edges(report.since or report.until, report.until, report.zone)
     return _run_query(database.requiring_lsn(report.lsn), _add_counts, report.attempt_filter, report, edges)

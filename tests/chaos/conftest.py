@@ -113,8 +113,11 @@ def shared_service(shared_postgres: Postgres, shared_proxy: Proxy) -> Iterator[S
 
 
 @pytest.fixture
-def service(shared_service: Service, proxy: Proxy) -> Service:
-    """A running service that reaches PostgreSQL; its state is restored before the next test."""
+def service(shared_service: Service, proxy: Proxy) -> Iterator[Service]:
+    """A running service that reaches PostgreSQL; its state is restored before the next test.
+
+    If the test fails, pytest shows the errors in the log of the service.
+    """
     if shared_service.is_running():
         shared_service.thaw()
     else:
@@ -122,7 +125,8 @@ def service(shared_service: Service, proxy: Proxy) -> Service:
         shared_service.start()
     _await_recovery(shared_service)
     shared_service.mark()
-    return shared_service
+    yield shared_service
+    _print_errors(shared_service)
 
 
 @pytest.fixture
@@ -139,7 +143,14 @@ def new_service() -> Iterator[Callable[..., Service]]:
 
     yield make
     for service in made:
+        _print_errors(service)
         service.close()
+
+
+def _print_errors(service: Service) -> None:
+    for line in service.log_lines() if service.stderr.exists() else []:
+        if line.get("level") not in {"DEBUG", "INFO", "WARNING"}:
+            print(line)
 
 
 @pytest.fixture

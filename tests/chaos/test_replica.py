@@ -188,7 +188,7 @@ def test_the_primary_answers_while_the_replica_is_frozen(
         standby.thaw()
 
 
-def count_exported(read_database: ReadDatabase, report: Report) -> int:
+def add_export_countsed(read_database: ReadDatabase, report: Report) -> int:
     """Return the number of rows in an export of this report."""
     return sum(
         block.rows
@@ -213,12 +213,12 @@ def test_an_export_is_complete_however_far_the_replica_lags(
     [[recorded]] = primary.execute("select count(*) from attempts")
 
     started = reports.open_export(read_database, AttemptFilter(), ZoneInfo("UTC"), datetime.now(UTC))
-    report = reports.count_export(read_database, started)
-    lines = count_exported(read_database, report)
+    report = reports.add_export_counts(read_database, started)
+    lines = add_export_countsed(read_database, report)
     standby.execute("select pg_wal_replay_resume()")
     await_replay(primary, standby)
     monkeypatch.setattr(replica, "_read_query", record_source)
-    again = count_exported(read_database, report)
+    again = add_export_countsed(read_database, report)
 
     assert report.total == lines == again == recorded
     assert from_replica

@@ -158,13 +158,13 @@ def test_a_download_starts_before_its_attempts_are_counted(
     varied: FlaskClient, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[Report] = []
-    count = service.count_export
+    count = service.add_export_counts
 
     def record(database: ReadDatabase, snapshot: Report) -> Report:
         counted.append(count(database, snapshot))
         return counted[-1]
 
-    monkeypatch.setattr(service, "count_export", record)
+    monkeypatch.setattr(service, "add_export_counts", record)
     response = varied.get(f"{address}?period=all")
     blocks = response.iter_encoded()
 

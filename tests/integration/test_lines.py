@@ -105,7 +105,7 @@ def export(runtime: Runtime, zone: str = "UTC", attempt_filter: AttemptFilter | 
     snapshot = reports.open_export(
         runtime.read_database, attempt_filter or AttemptFilter(unmasked=True), ZoneInfo(zone), NOW
     )
-    return reports.count_export(runtime.read_database, snapshot)
+    return reports.add_export_counts(runtime.read_database, snapshot)
 
 
 def ids_of(runtime: Runtime, report: Report, size: int = reports.BLOCK_LINES) -> Iterator[str]:

@@ -113,11 +113,23 @@ def database_error(code: str | None, text: str = "") -> DBAPIError:
         (database_error(None, 'FATAL: database "d" does not exist'), True, True, True, True),
         (database_error("23514"), False, False, False, False),
         (database_error("22021"), False, False, False, False),
+        (
+            psycopg2.DatabaseError("error with status PGRES_TUPLES_OK and no message from the libpq"),
+            True,
+            True,
+            True,
+            False,
+        ),
+        (psycopg2.ProgrammingError("can't adapt type 'object'"), False, True, True, False),
         (PoolTimeoutError("all connections are in use"), True, False, False, False),
     ],
 )
 def test_errors_are_classified_by_their_sqlstate(
-    error: DBAPIError | PoolTimeoutError, outage: bool, unavailable: bool, broken: bool, misconfigured: bool
+    error: DBAPIError | psycopg2.Error | PoolTimeoutError,
+    outage: bool,
+    unavailable: bool,
+    broken: bool,
+    misconfigured: bool,
 ) -> None:
     assert errors.is_outage(error) == outage
     assert errors.is_unavailable(error) == unavailable
