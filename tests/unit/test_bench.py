@@ -1,9 +1,10 @@
 """The reports of the bench and how its load generator counts responses."""
 
+import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
-from threading import Event, Thread
+from threading import Thread
 from xml.etree import ElementTree
 
 import psutil
@@ -97,12 +98,18 @@ def test_pages_are_reported_with_their_times_for_few_and_for_many_attempts(resul
 
 
 def test_each_wait_of_a_thread_counts_as_a_context_switch() -> None:
-    process = psutil.Process()
-    before = machine.count_context_switches(process)
+    """In a process of its own: the switches of a thread that ends are no longer counted."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as waiting:
+        assert waiting.stdin
+        assert waiting.stdout
+        before = machine.count_context_switches(psutil.Process(waiting.pid))
+        for _ in range(100):  # it need not wait for a line that has already arrived
+            waiting.stdin.write(b"line\n")
+            waiting.stdin.flush()
+            waiting.stdout.readline()
 
-    Event().wait(0.001)
-
-    assert machine.count_context_switches(process) > before
+        assert machine.count_context_switches(psutil.Process(waiting.pid)) > before
+        waiting.stdin.close()
 
 
 def test_kernel_time_is_part_of_the_cpu_time_of_a_process() -> None:
