@@ -43,9 +43,8 @@ def measure(run: Run) -> None:
         run.take_turns(
             "creating users",
             *layers,
-            lambda: run.measure_pgbench(
-                Quantity.FUNCTION, service, function
-            ),  # the running service aggregates the attempts
+            # In the database of the running service, which aggregates the attempts.
+            lambda: run.measure_pgbench(Quantity.FUNCTION, service, function),
             lambda: run.measure_pgbench(Quantity.FUNCTION_BARE, bare, function),
             lambda: run.measure_load(Quantity.FASTAPI, asynchronous, useradd_request()),
             lambda: run.measure_load(Quantity.FASTAPI_VALIDATING, same_rules, useradd_request()),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from resource import struct_rusage
+from typing import NamedTuple
 
 from xlsxwriter import Workbook
 
@@ -23,7 +24,6 @@ ROWS = 20_000
 """Rows of each file: the start of the command takes less than a tenth of its time."""
 KILOBYTES_PER_MEGABYTE = 1000
 """The system call wait4() reports kilobytes, see getrusage(2)."""
-Person = dict[str, str]
 
 
 def measure(run: Run) -> None:
@@ -39,7 +39,7 @@ def measure(run: Run) -> None:
         run.take_turns(
             "importing",
             partial(measure_postgres, run, two_inserts),
-            *(partial(_measure_import, run, url, suffix) for suffix in WRITERS),
+            *(partial(_measure_import, run, url, suffix) for suffix in FORMATS),
             lambda: run.measure_load(Quantity.BESIDE_NO_IMPORT, server, useradd_request()),
             measure_beside,
         )
@@ -48,7 +48,7 @@ def measure(run: Run) -> None:
 def _measure_import(run: Run, url: str, suffix: str) -> None:
     running, began = _start(run, url, suffix), time.perf_counter()
     used = _wait(running)
-    run.record(QUANTITIES[suffix], ROWS / (time.perf_counter() - began))
+    run.record(FORMATS[suffix].quantity, ROWS / (time.perf_counter() - began))
     run.record(Quantity.IMPORT_CORE, 1e6 * (used.ru_utime + used.ru_stime) / ROWS)
     run.record(Quantity.IMPORT_MEMORY, used.ru_maxrss / KILOBYTES_PER_MEGABYTE)
 
@@ -56,7 +56,7 @@ def _measure_import(run: Run, url: str, suffix: str) -> None:
 def _start(run: Run, url: str, suffix: str) -> "subprocess.Popen[bytes]":
     """Start an import of new users."""
     path = run.databases.home / f"people.{suffix}"
-    WRITERS[suffix](path, map(json.loads, run.new_bodies(ROWS)))
+    FORMATS[suffix].write(path, run.new_bodies(ROWS))
     files = ["--errors", f"{path}.refused.csv", "--credentials", f"{path}.issued.csv"]
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", "import", str(path), *files]
     return subprocess.Popen(command, cwd=ROOT, env=run.databases.environment(url), stdout=subprocess.DEVNULL)
@@ -71,34 +71,40 @@ def _wait(process: "subprocess.Popen[bytes]") -> struct_rusage:
     return used
 
 
-def _write_ndjson(path: Path, people: Iterable[Person]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(person, ensure_ascii=False) + "\n" for person in people)
+def _write_ndjson(path: Path, bodies: Iterable[bytes]) -> None:
+    with path.open("wb") as file:
+        file.writelines(bodies)
 
 
-def _write_csv(path: Path, people: Iterable[Person]) -> None:
+def _write_csv(path: Path, bodies: Iterable[bytes]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(_table(people))
+        csv.writer(file).writerows(_table(bodies))
 
 
-def _write_xlsx(path: Path, people: Iterable[Person]) -> None:
+def _write_xlsx(path: Path, bodies: Iterable[bytes]) -> None:
     with Workbook(path) as book:
         sheet = book.add_worksheet()
-        for number, row in enumerate(_table(people)):
+        for number, row in enumerate(_table(bodies)):
             sheet.write_row(number, 0, row)
 
 
-def _table(people: Iterable[Person]) -> Iterator[Iterable[str]]:
-    """Yield the names of the columns, then the cells of each person."""
-    for number, person in enumerate(people):
+def _table(bodies: Iterable[bytes]) -> Iterator[Iterable[str]]:
+    """Yield the names of the fields, then the values of each body."""
+    for number, person in enumerate(map(json.loads, bodies)):
         if not number:
             yield person.keys()
         yield person.values()
 
 
-WRITERS: dict[str, Callable[[Path, Iterable[Person]], None]] = {
-    "ndjson": _write_ndjson,
-    "csv": _write_csv,
-    "xlsx": _write_xlsx,
+class Format(NamedTuple):
+    """A file format: writes request bodies to a file, and names the quantity of its import."""
+
+    write: Callable[[Path, Iterable[bytes]], None]
+    quantity: Quantity
+
+
+FORMATS = {
+    "ndjson": Format(_write_ndjson, Quantity.IMPORT_NDJSON),
+    "csv": Format(_write_csv, Quantity.IMPORT_CSV),
+    "xlsx": Format(_write_xlsx, Quantity.IMPORT_XLSX),
 }
-QUANTITIES = {"ndjson": Quantity.IMPORT_NDJSON, "csv": Quantity.IMPORT_CSV, "xlsx": Quantity.IMPORT_XLSX}
