@@ -34,15 +34,20 @@ class Breaker:
     @property
     def unavailable_since(self) -> float | None:
         """Start of the outage by time.monotonic(); None if PostgreSQL is available."""
-        if self._is_open:
-            return self._failing_since
-        began = self._check_began
-        return began if began is not None and time.monotonic() - began > CHECK_OVERDUE_S else None
+        return self._failing_since if self._is_open else self._overdue_check_began
 
     @property
     def checked_at(self) -> float:
-        """End of the last success, check or probe by time.monotonic(); 0 before the first."""
-        return max(self._last_success, self._last_check)
+        """End of the last success, check or probe by time.monotonic(); 0 before the first.
+
+        Also the time when the breaker opened, or the start of an overdue check: these are results, too.
+        """
+        return max(self._last_success, self._last_check, self._overdue_check_began or 0.0)
+
+    @property
+    def _overdue_check_began(self) -> float | None:
+        began = self._check_began
+        return began if began is not None and time.monotonic() - began > CHECK_OVERDUE_S else None
 
     def begin_check(self) -> float:
         """Record that a check begins; return the current time by time.monotonic()."""
@@ -51,11 +56,11 @@ class Breaker:
 
     def end_check(self) -> None:
         """Record that the check has ended, whatever its result."""
-        self._check_began = None
         self.record_probe()
+        self._check_began = None
 
     def record_probe(self) -> None:
-        """Record that a probe has ended, whatever its result."""
+        """Record that a probe has ended just now, whatever its result."""
         self._last_check = time.monotonic()
 
     def record_success(self) -> None:
@@ -69,6 +74,7 @@ class Breaker:
         """
         if not self._is_open and self._last_success < since:
             self._failing_since = min(since, self._check_began or since)
+            self.record_probe()
             self._is_open = True
             log.warning("database unavailable: breaker opened", extra={"breaker": self._name})
 

@@ -123,6 +123,18 @@ def test_a_check_without_an_answer_counts_as_an_outage_before_the_breaker_opens(
     assert not breaker.is_open
 
 
+def test_whoever_knows_of_an_outage_knows_since_which_check() -> None:
+    overdue, opened = Breaker("overdue"), Breaker("opened")
+
+    overdue.begin_check()
+    overdue._check_began = time.monotonic() - CHECK_OVERDUE_S - 0.1
+    opened.record_failure(time.monotonic())
+
+    for breaker in (overdue, opened):
+        assert breaker.unavailable_since is not None
+        assert breaker.checked_at >= breaker.unavailable_since
+
+
 def test_a_successful_check_does_not_hide_that_commits_hang(runtime: Runtime, postgres_url: str) -> None:
     database = short_deadline_database(postgres_url)
     commit_began = time.monotonic()
