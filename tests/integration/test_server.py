@@ -238,9 +238,13 @@ def app(environ, start_response):
 )
 
 
+DEFAULT_HANGUP = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+"""Begins each program, because the tests themselves may run under nohup, which programs inherit."""
+
+
 @contextmanager
 def _started(program: str, *, stdout: Any = subprocess.PIPE, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", DEFAULT_HANGUP + program]
     with subprocess.Popen(command, cwd=ROOT, stdout=stdout, text=True, start_new_session=True, **options) as process:
         try:
             yield process
