@@ -25,6 +25,8 @@ create function chaos_member() returns trigger language plpgsql as $$ begin {act
 create trigger chaos_member before insert on users for each row
     when (new.username like 'odd%') execute function chaos_member()"""
 INSIDE = "select pid from pg_stat_activity where query like 'execute useradd%' and wait_event = 'PgSleep'"
+CANCEL = f"select pg_cancel_backend(pid) from ({INSIDE}) one"  # noqa: S608 - constant
+TERMINATE = f"select pg_terminate_backend(pid) from ({INSIDE}) one"  # noqa: S608 - constant
 
 
 @pytest.fixture(autouse=True)
@@ -112,10 +114,8 @@ def test_a_cancelled_group_costs_no_member_its_user(postgres: Postgres, new_serv
     service = new_service(postgres.url(), WORKERS="1").start()
     postgres.execute(TRIGGER.format(action="perform pg_sleep(0.15)"))
 
-    usual, odd = _load_until_a_group_fails(
-        service,
-        lambda: postgres.execute(f"select pg_cancel_backend(pid) from ({INSIDE}) one"),  # noqa: S608 - constant
-    )
+    with closing(postgres.connect()) as session:
+        usual, odd = _load_until_a_group_fails(service, lambda: session.cursor().execute(CANCEL))
 
     assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
     assert {answer.code for answer in odd.answers} <= {"created", "database_unavailable"}, summarize(odd.answers)
@@ -128,10 +128,8 @@ def test_a_group_whose_session_is_terminated_is_decided_by_its_members(
     service = new_service(postgres.url(), WORKERS="1").start()
     postgres.execute(TRIGGER.format(action="perform pg_sleep(0.15)"))
 
-    usual, odd = _load_until_a_group_fails(
-        service,
-        lambda: postgres.execute(f"select pg_terminate_backend(pid) from ({INSIDE}) one"),  # noqa: S608 - constant
-    )
+    with closing(postgres.connect()) as session:
+        usual, odd = _load_until_a_group_fails(service, lambda: session.cursor().execute(TERMINATE))
 
     assert {answer.code for answer in usual.answers} == {"created"}, summarize(usual.answers)
     # The sessions in which it is tried alone may be terminated, too.
