@@ -195,6 +195,8 @@ class Upkeep:
             self._count_drained(self._delivery.drain)
 
     def _drain_orphans(self) -> None:
+        with suppress(SpoolError):
+            self._spool.open()  # else the folder that this process is about to lock would be an orphan
         self._count_drained(self._delivery.drain_orphans)
 
     def _compare_clocks(self) -> None:

@@ -23,8 +23,8 @@ from project.runtime import Runtime
 from project.services import attempts
 from project.services.attempts import Delivery
 from project.services.status import find_problem
-from project.services.upkeep import Upkeep
-from project.spool import Spool, read_status
+from project.services.upkeep import Job, Upkeep
+from project.spool import Folder, Spool, read_status
 from tests.chaos.processes import eventually
 from tests.conftest import Rows
 
@@ -56,6 +56,13 @@ def attempt() -> NewAttempt:
         key_hash=b"\1\2",
         sent={"username": "somebody", "name": "Кто-то"},
     )
+
+
+def test_a_process_locks_its_folder_before_it_looks_for_orphans(spool: Spool, upkeep: Upkeep) -> None:
+    """Otherwise it could take its own folder for an orphan, and create a second one."""
+    upkeep.run_round([Job(upkeep._drain_orphans)])
+
+    assert Folder.try_lock(spool.root / "000") is None
 
 
 def test_spooled_attempts_are_stored_in_the_table_unchanged(
