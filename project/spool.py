@@ -139,6 +139,11 @@ class Spool:
                 self._folder, self._pid = self._lock_free_folder(), os.getpid()
             return self._folder
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has locked its folder."""
+        return self._folder is not None and self._pid == os.getpid()
+
     def append(self, record: str, timeout_s: float = APPEND_TIMEOUT_S) -> None:
         """Store a record durably. Raises SpoolError if that fails or takes longer than `timeout_s`."""
         try:

@@ -194,10 +194,15 @@ class Upkeep:
         if self._spool.has_records():
             self._count_drained(self._delivery.drain)
 
-    def _drain_orphans(self) -> None:
-        with suppress(SpoolError):
-            self._spool.open()  # else the folder that this process is about to lock would be an orphan
+    def _drain_orphans(self) -> bool:
+        """Drain the records of dead processes; return whether to try again soon.
+
+        Does nothing before this process has locked its folder, which would be taken for an orphan.
+        """
+        if not self._spool.is_open:
+            return True
         self._count_drained(self._delivery.drain_orphans)
+        return False
 
     def _compare_clocks(self) -> None:
         self.clock_difference_s = self._database.run_once(measure_clock_difference)

@@ -24,7 +24,7 @@ from project.services import attempts
 from project.services.attempts import Delivery
 from project.services.status import find_problem
 from project.services.upkeep import Job, Upkeep
-from project.spool import Folder, Spool, read_status
+from project.spool import Spool, read_status
 from tests.chaos.processes import eventually
 from tests.conftest import Rows
 
@@ -58,11 +58,21 @@ def attempt() -> NewAttempt:
     )
 
 
-def test_a_process_locks_its_folder_before_it_looks_for_orphans(spool: Spool, upkeep: Upkeep) -> None:
-    """Otherwise it could take its own folder for an orphan, and create a second one."""
-    upkeep.run_round([Job(upkeep._drain_orphans)])
+def test_a_process_drains_orphans_after_it_has_locked_its_folder(spool: Spool, upkeep: Upkeep) -> None:
+    """Otherwise it could take its future folder for an orphan, and create a second one."""
+    dead = [Spool(spool.root), Spool(spool.root)]
+    for one in dead:
+        one.append("no record")
+    for one in dead:
+        one.close()
+    drain_orphans = Job(upkeep._drain_orphans, every_s=60)
 
-    assert Folder.try_lock(spool.root / "000") is None
+    upkeep.run_round([drain_orphans])
+    records_before = read_status(spool.root).records
+    spool.open()
+    upkeep.run_round([drain_orphans])
+
+    assert (records_before, read_status(spool.root).records) == (2, 1)
 
 
 def test_spooled_attempts_are_stored_in_the_table_unchanged(
