@@ -1,7 +1,6 @@
-"""A sampling profile of POST /useradd, taken 1,000 times a second in this process.
+"""A profile of POST /useradd from 1,000 samples a second in this process.
 
-The signal handler runs between two bytecodes, so it is cheap and unbiased. A profiler that counts calls exaggerates
-small functions.
+A profiler that counts calls would exaggerate small functions.
 """
 
 import os

@@ -243,7 +243,7 @@ class ImportRow(Base):
     cells: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     body: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     fingerprint: Mapped[bytes | None]
-    """Fingerprint of the user, from which the idempotency key of the row is derived."""
+    """Determines the idempotency key of the row; null if the row was refused or repeats another one."""
     outcome: Mapped[str | None]
     refusal: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     user_id: Mapped[UUID | None]

@@ -101,8 +101,8 @@ class Pgbench:
 def two_inserts_script() -> str:
     """Return a minimal script that inserts a user and an attempt.
 
-    Tables, indexes and constraints are those of the service. Unlike the service, the script
-    enforces no unique identifiers and stores no idempotency key.
+    The tables are those of the service. Unlike the service, the script writes neither `identifiers` nor
+    `idempotency_keys`.
     """
     return f"{_BEGIN}begin;\n{_insert('attempts', _ATTEMPT)}{_insert('users', _USER)}commit;\n"
 

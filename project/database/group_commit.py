@@ -84,13 +84,13 @@ class GroupCommit:
         self._lock = threading.Lock()
         self._is_busy = False
         """Whether a leader gathers members or its group is in progress."""
-        self._gathered: list[Member] = []
+        self._waiting: list[Member] = []
         self._suspended_until = 0.0
 
     @property
     def waiting_members(self) -> int:
         """Number of members that wait for their group to begin."""
-        return len(self._gathered)
+        return len(self._waiting)
 
     def execute(self, member: Member) -> Row:
         """Execute the statement for a member; return its row. Raises the errors of `execute_alone`."""
@@ -101,7 +101,7 @@ class GroupCommit:
         member.deadline_at = now + left
         with self._lock:
             if self._is_busy:
-                self._gathered.append(member)
+                self._waiting.append(member)
             else:
                 self._is_busy = member.is_leader = True
         if not member.is_leader:
@@ -118,8 +118,8 @@ class GroupCommit:
         if member.wait(GROUP_WAIT_S):
             return
         with self._lock:
-            if member in self._gathered:
-                self._gathered.remove(member)
+            if member in self._waiting:
+                self._waiting.remove(member)
                 self._suspend()
                 return
         member.may_be_committed = True  # the leader sets the result at the end of the group
@@ -153,22 +153,22 @@ class GroupCommit:
         members, claims = [leader], set(leader.claims)
         others: list[Member] = []
         with self._lock:
-            for member in self._gathered:
+            for member in self._waiting:
                 if len(members) < MAX_MEMBERS and claims.isdisjoint(member.claims):
                     members.append(member)
                     claims |= member.claims
                 else:
                     others.append(member)
-            self._gathered = others
+            self._waiting = others
         return members
 
     def _end_group(self) -> None:
         """Make the first waiting member the leader of the next group, if there is one."""
         with self._lock:
-            if not self._gathered:
+            if not self._waiting:
                 self._is_busy = False
                 return
-            leader = self._gathered.pop(0)
+            leader = self._waiting.pop(0)
             leader.is_leader = True
         leader.wake()
 

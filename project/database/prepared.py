@@ -20,7 +20,7 @@ _NOT_PREPARED = (
 )
 
 _QUERY, _POOLED = " query", " pooled"  # no PreparedStatement has such a name
-"""Keys of Connection.info: the prepared query of the session and its name; a mark that a pooler changes the session."""
+"""Keys of Connection.info: the prepared query of the session with its name, and whether a pooler switches sessions."""
 _SET_TIMEZONE = "set local timezone to %(timezone)s"
 _DIALECT = psycopg2.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types here
 

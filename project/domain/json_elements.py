@@ -43,7 +43,7 @@ def check_lines(body: bytes) -> None:
 
 
 def find_wrapped_list(body: Mapping[str, Any]) -> str | None:
-    """Return the first key with a list in an object without fields of a user, or None."""
+    """Return the key of the first list in `body`; None without a list or with a user's field."""
     if body.keys() & set(FIELDS):
         return None
     return next((key for key, value in body.items() if isinstance(value, list)), None)

@@ -42,7 +42,10 @@ Server = subprocess.Popen[bytes] | AdoptedServer
 
 
 def start_watcher(directory: DataDirectory) -> bool:
-    """Start a watcher process, which inherits the lock; return False if a watcher is running."""
+    """Start a watcher process, which inherits the lock; return False if a watcher is running.
+
+    Raises OSError or subprocess.SubprocessError.
+    """
     lock = try_lock(directory.root / "watcher.lock")
     if lock is None:
         return False

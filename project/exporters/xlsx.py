@@ -93,7 +93,7 @@ def _sheet(head: bytes, tail: bytes, blocks: Iterator[Block], rows_per_sheet: in
 def _write_workbook(
     file: BytesIO, report: Report, heading: Heading, translations: Translations, rows_per_sheet: int
 ) -> list[int]:
-    """Write the workbook without attempts; return the number of attempts for each sheet."""
+    """Write the workbook without rows of attempts; return the number of rows for each sheet."""
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     workbook = Workbook(file, options)
     created = heading.exported_at.astimezone(UTC).replace(tzinfo=None)

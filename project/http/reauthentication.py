@@ -21,7 +21,10 @@ def is_required() -> bool:
 
 
 def verify_password(password: str) -> bool:
-    """Return whether `password` is the user's; if so, store the time. Raises RateLimitedError."""
+    """Return whether `password` is the user's; if so, store the time in the session.
+
+    Raises RateLimitedError.
+    """
     account = request_state().account
     with rate_limits.PasswordThrottle() as throttle:
         throttle.consume_accounts(str(account.id))

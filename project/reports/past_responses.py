@@ -52,7 +52,7 @@ def _unplanned_code(attempt: AttemptRow) -> str:
 
 
 def _detail_text(attempt: AttemptDetail, code: str) -> str:
-    """Return the detail of the response, or "…" if its parameters were not recorded."""
+    """Return the detail of the response, or "…" if it depends on data that was not recorded."""
     if code == "validation_failed" and attempt.errors:
         return validation_detail(attempt.errors)
     if code == "conflict" and attempt.errors:

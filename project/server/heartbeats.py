@@ -35,9 +35,10 @@ class Heartbeats:
         A worker hangs after HUNG_CHECKS checks without a round, or START_CHECKS checks without a first round. A worker
         that continues to hang is returned again after as many further checks.
         """
-        return [worker for worker in range(len(self._seen_rounds)) if self._hangs(worker)]
+        return [worker for worker in range(len(self._seen_rounds)) if self._check(worker)]
 
-    def _hangs(self, worker: int) -> bool:
+    def _check(self, worker: int) -> bool:
+        """Update the missed checks of a worker; return whether it hangs."""
         rounds = self._rounds[worker]
         self._missed_checks[worker] = self._missed_checks[worker] + 1 if rounds == self._seen_rounds[worker] else 0
         self._seen_rounds[worker] = rounds

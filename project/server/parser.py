@@ -59,9 +59,9 @@ class _ChunkedBodyReceiver(ChunkedReceiver):  # type: ignore[misc]
 class Parser(HTTPRequestParser):  # type: ignore[misc]
     """A parser that refuses requests that crash waitress 3.0.2 or allow request smuggling.
 
-    Waitress crashes on a Content-Length of 5000 digits and on an invalid host. Waitress accepts Content-Length together
-    with Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts a Transfer-Encoding with several
-    codings or none. Unlike a proxy, it may then take a body for the next request (RFC 9112, 6.1 and 11.2).
+    Waitress crashes on a Content-Length of 5000 digits and on an invalid host in the URL. Waitress accepts
+    Content-Length together with Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts an empty one
+    and repeated `chunked`. Unlike a proxy, it may then take a body for the next request (RFC 9112, 6.1 and 11.2).
     """
 
     adj: Any

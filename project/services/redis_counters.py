@@ -45,7 +45,7 @@ end
 _names = NameLookup()
 
 
-class _Connection(Connection):
+class _ResolvingConnection(Connection):
     """A TCP connection that resolves its host name within TIMEOUT_S."""
 
     def _connect(self) -> socket.socket:
@@ -63,11 +63,11 @@ class _Connection(Connection):
         raise error
 
 
-class _TLSConnection(SSLConnection, _Connection):
+class _TLSConnection(SSLConnection, _ResolvingConnection):
     """A TLS connection that resolves its host name within TIMEOUT_S, by inheritance."""
 
 
-_CONNECTIONS = {Connection: _Connection, SSLConnection: _TLSConnection}
+_CONNECTIONS = {Connection: _ResolvingConnection, SSLConnection: _TLSConnection}
 
 
 class RedisCounters:

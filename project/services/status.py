@@ -60,7 +60,7 @@ def _without_none(times: Iterable[float | None]) -> list[float]:
 
 
 def _clock_time(at: float | None) -> datetime | None:
-    """Convert a time by time.monotonic() to UTC. None stays None."""
+    """Convert a value of time.monotonic() to a time in UTC. None stays None."""
     return None if at is None else datetime.now(UTC) - timedelta(seconds=time.monotonic() - at)
 
 

@@ -19,6 +19,9 @@ T = TypeVar("T")
 HOST = "127.0.0.1"
 PORTS = range(20000, 32768)
 """Ports below the ephemeral ones: no outgoing connection takes the port of a stopped server."""
+MAX_WORKERS = 16
+"""Number of pytest-xdist's workers, each of which has ports of its own: a port is free until its server listens."""
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % MAX_WORKERS
 ENDED_STATES = frozenset("ZX")
 """States of ended processes: zombie, dead."""
 LIMIT_S = 120.0
@@ -36,7 +39,7 @@ def find_program(name: str) -> str | None:
 def free_port() -> int:
     """Return a port that nothing listens on."""
     while True:
-        port = random.choice(PORTS)  # noqa: S311 - not security-relevant
+        port = random.choice(PORTS[_WORKER::MAX_WORKERS])  # noqa: S311 - not security-relevant
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
