@@ -112,7 +112,7 @@ def search_conditions(attempt_filter: AttemptFilter) -> list[ColumnElement[bool]
     if not sought:
         return []
     if sought.startswith("="):
-        return [_username_condition(sought[1:], unmasked=unmasked)]
+        return [_username_condition(sought[1:].lstrip(), unmasked=unmasked)]
     if attempt_id := parse_id(sought):  # no contact is as long as an ID
         return [or_(Attempt.id == attempt_id, Attempt.client_request_id == sought, Attempt.username == sought)]
     alternatives = [Attempt.client_request_id == mask_request_id(sought), *_contact_conditions(sought)]

@@ -1,5 +1,6 @@
 """Rate limit counters in Redis or Valkey. Not imported for `memory://`."""
 
+import re
 import socket
 from collections.abc import Sequence
 from typing import cast
@@ -75,7 +76,7 @@ class RedisCounters:
 
     def __init__(self, uri: str) -> None:
         pool = ConnectionPool.from_url(
-            uri.replace("valkey", "redis", 1),  # Valkey speaks the same protocol
+            re.sub("^valkey", "redis", uri),  # Valkey speaks the same protocol
             socket_connect_timeout=TIMEOUT_S,
             socket_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),  # the default retries for seconds

@@ -253,6 +253,7 @@ def varied(reader: FlaskClient, app: Flask) -> FlaskClient:
         ("?q=anna", ["anna.two", "anna.one"]),
         ("?q=ANNA.T", ["anna.two"]),
         ("?q=%3Danna.one", ["anna.one"]),
+        ("?q=%3D+anna.one", ["anna.one"]),
         ("?q=%3Danna", []),
         ("?q=8+(912)+555-01-41", ["anna.one"]),
         ("?q=anna%40example.org", ["anna.one"]),

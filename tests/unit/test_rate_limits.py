@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -226,3 +227,11 @@ def test_many_keys_of_one_limit_do_not_evict_the_counters_of_another(
         consume(limits, 1, str(number))
 
     assert retry_after(limits, "everybody", everybody) is not None
+
+
+@pytest.mark.parametrize("uri", ["redis://u:valkey@valkey-1.internal/0", "valkey://u:valkey@valkey-1.internal/0"])
+def test_only_the_scheme_of_valkey_is_replaced(uri: str) -> None:
+    client: Any = RedisCounters(uri)._consume.registered_client
+
+    connection = client.connection_pool.connection_kwargs
+    assert (connection["host"], connection["password"]) == ("valkey-1.internal", "valkey")
