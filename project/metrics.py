@@ -136,7 +136,10 @@ class Metrics:
         return int(sum(max(0, self.cells[row + _STARTS_CELL] - 1) for row in self._all_rows()))
 
     def value(self, name: str, **labels: str) -> float:
-        """Return the value of the series with these labels, combined over all processes."""
+        """Return the value of the series with these labels, combined over all processes.
+
+        For a histogram, that is the sum of its durations in seconds.
+        """
         family = self._families[name]
         return self._combine(family, next(cell for have, cell in family.series if have == labels))
 

@@ -19,7 +19,10 @@ SECRET_SHOWN_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The texts of a confirmation page; `done` is the message after the action."""
+    """The texts of a confirmation page.
+
+    `done` is the message after the action, "" if there is none.
+    """
 
     title: str
     explanation: str
@@ -52,9 +55,10 @@ def render_confirmation(confirmation: Confirmation, name: str, back_url: str, fo
 
 
 def reauthenticate(form: ConfirmForm) -> bool:
-    """Return whether the password was entered recently or is correct; if not, set form errors.
+    """Return whether the password was entered recently or is correct.
 
-    Raises RateLimitedError after too many wrong passwords.
+    If it is correct, the session stores the time; if not, form errors are set. Raises RateLimitedError after too many
+    wrong passwords.
     """
     if not reauthentication.is_required() or reauthentication.verify_password(form.password.data or ""):
         return True
@@ -87,7 +91,7 @@ def find_pending_secret() -> tuple[str, str] | None:
 def render_secret(title: str, secret: str, back_url: str, *, has_example: bool) -> ResponseReturnValue:
     """Return a page that shows a secret; `has_example` adds an example request with an API key.
 
-    If the page is reloaded, it shows the form instead.
+    Removes the secret's key from the session: if the page is reloaded, it shows the form instead.
     """
     session.pop("issued")
     return render_template("admin/secret.html", title=title, secret=secret, back=back_url, example=has_example)

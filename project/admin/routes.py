@@ -42,7 +42,10 @@ def state() -> str:
 
 
 def page_cursor() -> UUID | None:
-    """Return `?before=`, the ID of the last row of the previous page; None on the first page."""
+    """Return `?before=`, the ID of the last row of the previous page.
+
+    None on the first page, or if the ID is invalid.
+    """
     return request.args.get("before", type=UUID)
 
 

@@ -35,7 +35,7 @@ _DOWNLOAD_PATH = re.compile(rf"/results/export\.\w+{_QUERY_PATTERN}", re.ASCII)
 def login() -> ResponseReturnValue:
     """Show the form (GET) or log a user in (POST).
 
-    Errors do not reveal whether the login or the password was wrong.
+    Errors do not reveal whether the login or the password was wrong. Raises RateLimitedError.
     """
     form = LoginForm(request.form)
     if request.method != "POST":
@@ -71,7 +71,8 @@ def logout() -> ResponseReturnValue:
 def handle_csrf_error(error: CSRFError) -> ResponseReturnValue:
     """Handle a CSRF error: show the form again, or redirect if already logged in or out.
 
-    Usually another tab has logged in or out, or the browser has lost the session cookie.
+    Usually another tab has logged in or out, or the browser has lost the session cookie. Programs, and forms without a
+    page of their own, get a problem response.
     """
     if not prefers_page():
         return problems.respond(error)
@@ -93,7 +94,7 @@ def handle_csrf_error(error: CSRFError) -> ResponseReturnValue:
 def _destination() -> str:
     """Return the path to redirect to after a login: `?next=`, by default the results page.
 
-    If `next` is a download, return the results page, which then starts the download.
+    If `next` is a download, stores it in the session and returns the results page, which then starts the download.
     """
     next_path = request.args.get("next", "")
     if match := _DOWNLOAD_PATH.fullmatch(next_path):

@@ -37,7 +37,8 @@ def _print_development_address() -> None:
 def _with_database(run: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a command to start the embedded PostgreSQL first, if the service uses it.
 
-    Otherwise the first query would start PostgreSQL, which takes longer than the deadline of a query.
+    Otherwise the first query would start PostgreSQL, which takes longer than the deadline of a query. The wrapped
+    command runs in an application context, and raises ClickException if PostgreSQL cannot be started.
     """
 
     def run_with_database(*arguments: Any, **options: Any) -> Any:
@@ -75,9 +76,9 @@ def _with_translated_help(command: click.Command, run: Callable[..., Any]) -> Ca
 
 
 def _wrap_callbacks(command: click.Command) -> None:
-    """Wrap a command and its subcommands: start PostgreSQL, use the language of the terminal.
+    """Make a command and its subcommands use the terminal's language and start PostgreSQL.
 
-    `flask spool status` does not start PostgreSQL.
+    Replaces their `invoke` and callbacks. Only the embedded PostgreSQL is started, and not for `flask spool status`.
     """
     for subcommand in command.commands.values() if isinstance(command, click.Group) else ():
         _wrap_callbacks(subcommand)

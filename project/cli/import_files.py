@@ -24,7 +24,10 @@ class CredentialsFile:
     """
 
     def __init__(self, file: BinaryIO, path: Path, *, is_for_excel: bool) -> None:
-        """Read the existing lines of the file. Raises UsageError if it has other columns."""
+        """Read the existing lines of the file, or write the headers into an empty file.
+
+        Raises UsageError if the file has other columns.
+        """
         self._file = file
         self._written: set[bytes] = set()
         self._delimiter = ";" if is_for_excel else ","

@@ -68,7 +68,7 @@ class Breaker:
         self._last_success = time.monotonic()
 
     def record_failure(self, since: float) -> None:
-        """Record a failure: open the breaker unless a transaction has succeeded after `since`.
+        """Record a failure: open the breaker unless a transaction has succeeded since `since`.
 
         `since` is the start of the failed operation by time.monotonic().
         """

@@ -112,9 +112,9 @@ class Database:
         """Run `work` in a transaction, commit it, and retry it on outages.
 
         A transaction whose COMMIT was not confirmed is retried, too, so `work` must be idempotent. Raises
-        DatabaseUnavailableError if nothing was committed before the deadline or if the breaker is open,
-        OutcomeUnknownError if a COMMIT was not confirmed before the deadline, OverloadedError if no permit is free in
-        time, and QueryError.
+        DatabaseUnavailableError if nothing was committed before the deadline or if the breaker is open, its subclass
+        QueryTimeoutError if PostgreSQL cancelled a statement, OutcomeUnknownError if a COMMIT was not confirmed before
+        the deadline, OverloadedError if no permit is free in time, and QueryError.
         """
 
         def try_once(commit: "_CommitState") -> T:
@@ -163,7 +163,8 @@ class Database:
         """Execute a statement for several members; return a row or error for each, in order.
 
         No two members may have a common claim (a unique value, such as a username; see Member). All members are in one
-        transaction. If the transaction fails, each member is tried alone, with its own deadline.
+        transaction. If the transaction fails, each member is tried alone, with its own deadline. If it cannot begin,
+        because the breaker is open or no permit is free, all members get that error.
         """
         try:
             with deadline(self._deadline_s / 2):
@@ -196,7 +197,7 @@ class Database:
 
         Success closes the breaker. Raises QueryError, QueryTimeoutError after a timeout, a missed deadline or a
         conflict with another transaction, WritesRefusedError if PostgreSQL cannot write, and DatabaseUnavailableError
-        in other outages.
+        in other outages, even if the COMMIT was sent. Errors of `work` propagate.
         """
         try:
             with deadline(self._deadline_s), self._engine.connect() as connection, connection.begin():
@@ -215,9 +216,10 @@ class Database:
     def check(self) -> None:
         """Check that PostgreSQL answers, so that an outage is noticed while there are no requests.
 
-        Retries until the deadline, or until a retry is pointless. Then opens the breaker, unless a transaction has
-        succeeded since the start of the check. A successful check does not count as a success for the breaker, because
-        COMMIT may hang while queries are answered.
+        Retries until an answer, until the deadline is near, or until a retry is pointless. If PostgreSQL is unavailable
+        or refuses the login, opens the breaker, unless a transaction has succeeded since the start of the check. A
+        successful check does not count as a success for the breaker, because COMMIT may hang while queries are
+        answered.
         """
         began = self.breaker.begin_check()
         try:

@@ -120,7 +120,7 @@ class ReadDatabase(Database):
     def measure_lag(self) -> float:
         """Measure the lag of the replica; return it in seconds.
 
-        The lag is infinite if the replica does not answer, and 0 if there is no replica.
+        The lag is infinite if the replica does not answer or its lag is unknown, and 0 if there is no replica.
         """
         if self.replica:
             self._refresh_primary_lsn()

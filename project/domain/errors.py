@@ -101,7 +101,7 @@ class IdentifiersTakenError(RecordedRefusalError):
 
 
 class DatabaseUnavailableError(RefusalError):
-    """PostgreSQL did not accept the transaction in time: nothing was created."""
+    """PostgreSQL is unavailable or did not finish the transaction in time: nothing was created."""
 
     def __init__(self, cause: str = "") -> None:
         super().__init__("database_unavailable")

@@ -195,7 +195,10 @@ def _digits_to_hide_without_dots(text: str, region: str | None) -> int:
 
 @lru_cache(maxsize=256)
 def _digits_to_hide_of_valid(number: str) -> int:
-    """Return how many digits of an E.164 number to hide. Cached: each number is masked twice."""
+    """Return how many digits to hide before the last two of a valid E.164 number.
+
+    Cached, because each number is masked twice.
+    """
     total = len(number) - 1
     _, country, *others = re.split(r"\D+", format_phone(number))
     prefix = min(len(country) + (len(others[0]) if len(others) > 1 else 0), total - 2 - MIN_HIDDEN_DIGITS)

@@ -35,7 +35,7 @@ def parse_mobile_number(digits: str, region: str | None, *, is_international: bo
     """Return the E.164 form of a valid mobile number; None for other and ambiguous numbers.
 
     `digits` begin with the country code if `is_international`; otherwise they are a national number of `region`
-    (ISO 3166).
+    (ISO 3166), or ambiguous if it is None.
     """
     if not digits.isascii():
         return None

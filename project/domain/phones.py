@@ -53,8 +53,8 @@ _LENGTH_VARIANTS = {
 def normalize_phone(text: str, region: str | None) -> str:
     """Return a phone number in E.164 form. Raises RuleError.
 
-    `region` (ISO 3166) is the country of numbers without a country code. Cached, because masking and validation both
-    parse the number of a request.
+    `region` (ISO 3166) is the country of numbers without a country code; None means that they are invalid. Cached,
+    because masking and validation both parse the number of a request.
     """
     typed = strip_phone(text)
     check_characters(typed)

@@ -18,8 +18,8 @@ def split_words(text: str) -> list[str]:
 def spelling_regex(word: str) -> str:
     """Return a regular expression for PostgreSQL that matches a word in any spelling.
 
-    Spellings differ in letter case, in е for ё, and in Unicode normalization. The expression contains every letter in
-    both cases, because PostgreSQL ignores the case only of letters that its locale knows.
+    Spellings differ in letter case, in е for ё, in i for İ, and in Unicode normalization. The expression contains every
+    letter in both cases, because PostgreSQL ignores the case only of letters that its locale knows.
     """
     return "".join(map(_spelling_alternatives, unicodedata.normalize("NFC", word)))
 

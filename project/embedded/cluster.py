@@ -36,7 +36,10 @@ SETTINGS = {
 
 
 def check_major_version(directory: DataDirectory) -> None:
-    """Raise EmbeddedPostgresError if data and programs have different major versions."""
+    """Raise EmbeddedPostgresError if data and programs have different major versions.
+
+    Raises OSError or subprocess.SubprocessError if a version cannot be read.
+    """
     data_version = (directory.data / "PG_VERSION").read_text().strip()
     if int(data_version) != _major_version(directory.programs):
         raise EmbeddedPostgresError(
@@ -47,7 +50,7 @@ def check_major_version(directory: DataDirectory) -> None:
 
 
 def create_cluster(directory: DataDirectory) -> None:
-    """Create the password and then, atomically, the cluster.
+    """Check the disk space, create the password and then, atomically, the cluster.
 
     Raises EmbeddedPostgresError, OSError or subprocess.SubprocessError.
     """
@@ -67,7 +70,10 @@ def create_cluster(directory: DataDirectory) -> None:
 
 
 def run_server(directory: DataDirectory, port: int, *, replaced_pid: str) -> subprocess.Popen[bytes]:
-    """Start the server. `replaced_pid` is the PID that a former server left in postmaster.pid."""
+    """Start the server without waiting for it; return its process.
+
+    `replaced_pid` is the PID that a former server left in postmaster.pid, "" if there is none. Raises OSError.
+    """
     change_owner(directory.data, directory.identity.uid or 0)
     settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
     command = [str(directory.programs / "postgres"), "-D", str(directory.data), "-p", str(port), *settings]

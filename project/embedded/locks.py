@@ -16,7 +16,7 @@ def _open_lock(path: Path) -> int:
 
 
 def try_lock(path: Path) -> int | None:
-    """Lock a file exclusively; return its descriptor, or None if another process has locked it."""
+    """Lock a file exclusively; return its descriptor, or None if it is locked already."""
     descriptor = _open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -27,7 +27,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether another process has locked a file."""
+    """Return whether a file is locked, also by this process; lock it briefly to find out."""
     lock = try_lock(path)
     if lock is not None:
         os.close(lock)
@@ -36,7 +36,10 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for an exclusive lock on a file and hold it within the block. Raises TimeoutError."""
+    """Wait for an exclusive lock on a file and hold it within the block.
+
+    Raises TimeoutError after LOCK_TIMEOUT_S.
+    """
     descriptor = _wait_for(path, fcntl.LOCK_EX)
     try:
         yield
@@ -52,14 +55,14 @@ def is_using(root: Path) -> bool:
 def start_using(root: Path) -> None:
     """Acquire the shared lock on users.lock, which keeps the server running.
 
-    Waits while the watcher stops the server. Raises TimeoutError.
+    Waits while the watcher stops the server. Raises TimeoutError after LOCK_TIMEOUT_S.
     """
     if root not in _shared_locks:
         _shared_locks[root] = _wait_for(root / "users.lock", fcntl.LOCK_SH)
 
 
 def _wait_for(path: Path, kind: int) -> int:
-    """Wait for a lock on a file. Raises TimeoutError, because the holder may be frozen."""
+    """Wait for a lock; return its descriptor. Raises TimeoutError: the holder may be frozen."""
     descriptor = _open_lock(path)
     end = time.monotonic() + LOCK_TIMEOUT_S
     while True:

@@ -47,7 +47,10 @@ class Translations:
         return _format_number(number, self.language)
 
     def share(self, part: int, total: int) -> str:
-        """Format a percentage. A single failure is never rounded to 0 %, nor all but one to 100 %."""
+        """Format a percentage; return ABSENT if `total` is 0.
+
+        A single failure is never rounded to 0 %, nor all but one to 100 %.
+        """
         if not total:
             return ABSENT
         if part in (0, total):

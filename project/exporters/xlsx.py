@@ -40,7 +40,7 @@ def stream(
 ) -> Iterator[bytes]:
     """Yield the workbook in blocks. A truncated file is invalid, as its directory comes last.
 
-    Raises TooManyRowsError if there are more rows of attempts than counted.
+    Raises TooManyRowsError if there are more attempts than the sheets have room for.
     """
     return pack(_parts(count, lines, heading, translations, rows_per_sheet))
 

@@ -66,7 +66,8 @@ class _ResponseMetrics:
     def count_response(self, response: Response) -> Response:
         """Count a response and its duration; return the response.
 
-        Responses to attempts are counted by code, other responses by blueprint and status class.
+        Responses to attempts are counted by code, other responses by blueprint and status class. The time in the queue
+        is observed, and responses with status 500 are also counted as defects.
         """
         state = request_state()
         seconds = time.monotonic() - state.arrival.started
@@ -83,7 +84,7 @@ class _ResponseMetrics:
         return response
 
     def count_attempt(self, code: str, seconds: float) -> None:
-        """Count an attempt by its code, and observe its duration."""
+        """Count an attempt by its code, or as OTHER if the code is unknown; observe its duration."""
         counter, histogram = self._attempts.get(code) or self._attempts[OTHER]
         counter.add()
         histogram.observe(seconds)

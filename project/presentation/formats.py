@@ -70,7 +70,7 @@ def init_app(app: Flask) -> None:
 def translations() -> Translations:
     """Return translations, labels and number formats in the current language.
 
-    The object is created once per request.
+    Within a request, the object is created only once.
     """
     if not has_request_context():
         return _load_translations()
@@ -127,12 +127,18 @@ def expected_size(ending: str, report: Report) -> int:
 
 
 def format_share(part: int, whole: int) -> str:
-    """Format a share as a percentage. A partial share is never rounded to 0 % or 100 %."""
+    """Format a share as a percentage, or as `—` if `whole` is 0.
+
+    A partial share is never rounded to 0 % or 100 %.
+    """
     return translations().share(part, whole)
 
 
 def format_day(time: datetime) -> str:
-    """Format a day: `23 November`, with the year unless it is the current one."""
+    """Format a day: `23 November`, with the year unless it is the current one.
+
+    Day and year are those of the display zone.
+    """
     is_this_year = to_display_zone(time).year == datetime.now(display_zone()).year
     return format_time(to_display_zone(time), "d MMMM" if is_this_year else DAY_PATTERN)
 
@@ -148,12 +154,12 @@ def format_machine_time(moment: datetime) -> str:
 
 
 def format_clock(time: datetime) -> str:
-    """Format a time of day: `15:04:03`."""
+    """Format the time of day in the display zone: `15:04:03`."""
     return f"{to_display_zone(time):%H:%M:%S}"
 
 
 def format_date_and_time(time: datetime) -> str:
-    """Format a time: `23 November 2026, 15:04:03`."""
+    """Format a time in the display zone: `23 November 2026, 15:04:03`."""
     return format_time(to_display_zone(time), f"{DAY_PATTERN}, HH:mm:ss")
 
 
@@ -216,7 +222,10 @@ def current_query(**changes: str) -> str:
 
 
 def build_url(endpoint: str, **values: Any) -> str:
-    """Return the URL of a view, also for a request to a refused host, where url_for() fails."""
+    """Return the URL of a view, without the values that are None.
+
+    Works also for a request to a refused host, where url_for() fails.
+    """
     adapter = request_ctx.url_adapter or current_app.url_map.bind("localhost")
     external = values.pop("_external", False)
     present = {name: value for name, value in values.items() if value is not None}

@@ -12,7 +12,10 @@ from project.presentation.selection import Selection
 
 
 def period_label(selection: Selection, report: Report | None) -> str:
-    """Describe the period of a selection: `17–23 November 2026`."""
+    """Describe the period of a selection: `17–23 November 2026`.
+
+    For all time, the text contains the day of the first attempt, unless `report` is None or has no attempts.
+    """
     if selection.filter.since is None and selection.filter.until is None:
         if report is None or report.since is None:
             return gettext("all time")

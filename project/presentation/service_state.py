@@ -40,7 +40,10 @@ def describe(state: ServiceState) -> str:
 
 
 def describe_with_last_request(state: ServiceState, received_at: datetime | None) -> str:
-    """Describe the state in one sentence, with the time of the last request if all is well."""
+    """Describe the state in one sentence, with the time of the last request if all is well.
+
+    `received_at` is None if there is no request, or its time is unknown.
+    """
     if not state.is_well or received_at is None:
         return describe(state)
     return gettext("All is well, last request %(time)s.", time=format_minute(received_at))
@@ -69,7 +72,10 @@ def describe_in_lines(state: ServiceState) -> list[StateLine]:
 
 
 def format_minute(time: datetime) -> str:
-    """Format a time to the minute: `15:04`, with the day unless it is today."""
+    """Format a time to the minute: `15:04`, with the day unless it is today.
+
+    The time is shown in the display zone.
+    """
     time = to_display_zone(time)
     is_today = time.date() == datetime.now(time.tzinfo).date()
     return format_time(time, "HH:mm" if is_today else "d MMMM, HH:mm")

@@ -123,7 +123,7 @@ def find_same_contact(
     """Return the attempt at `position` that has the same name and contact, or None.
 
     Only attempts within `max_distance` before or after `attempt` are found. Contacts are compared by their masks. Many
-    contacts have the same mask, so names are compared, too. Raises QueryTimeoutError after RELATED_TIMEOUT_S.
+    contacts have the same mask, so names are compared, too. PostgreSQL cancels the query after RELATED_TIMEOUT_S.
     """
     contacts = ((Attempt.phone_masked, attempt.phone_masked), (Attempt.email_masked, attempt.email_masked))
     in_common = [column == contact for column, contact in contacts if contact]

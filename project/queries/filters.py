@@ -86,9 +86,9 @@ def outcome_conditions(
 def limit_search_time(
     connection: Connection, attempt_filter: AttemptFilter, timeout_s: float = SEARCH_TIMEOUT_S
 ) -> None:
-    """Set a statement timeout if the filter searches for text, because no index may serve it.
+    """Set a statement timeout if the filter searches for a text, client address or program.
 
-    Does nothing for other filters.
+    No index may serve the search. Does nothing for other filters.
     """
     if attempt_filter.is_search:
         set_timeout(connection, timeout_s)

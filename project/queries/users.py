@@ -65,8 +65,8 @@ def find_users(
 ) -> list[UserDetail]:
     """Return at most `limit` users older than `before`, newest first.
 
-    `identifiers` are parsed from the text of the filter. With `is_exact`, only users with one of the identifiers are
-    found, otherwise also users with a partial match.
+    `identifiers` are parsed from the text of the filter, unless it is a user ID. With `is_exact`, only users with one
+    of the identifiers or this ID are found, otherwise also users with a partial match.
     """
     query = select(*_DETAIL).order_by(User.id.desc()).limit(limit)
     if user_filter.text:

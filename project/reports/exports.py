@@ -114,7 +114,10 @@ def _audit_entry(selection: Selection, extension: str) -> NewEntry:
 
 
 def _make_counter(report: Report, extension: str, selection: Selection) -> CountAttempts:
-    """Return a function that counts the attempts and logs the export, also after the request."""
+    """Return a function that counts the attempts, also after the request.
+
+    The function logs the export and queues its audit entry.
+    """
     database, state = get_runtime().read_database, request_state()
     entry = _audit_entry(selection, extension)
     activity = get_runtime().activity

@@ -1,4 +1,4 @@
-"""Labels and sentences of the results page."""
+"""Labels and sentences of the results page and the page of an attempt."""
 
 import math
 from collections.abc import Iterator
@@ -66,7 +66,10 @@ def filters_label(selection: Selection) -> str:
 
 
 def chips(selection: Selection) -> Iterator[Chip]:
-    """Yield the active filters. The period is included only if the reader entered its dates."""
+    """Yield the active filters.
+
+    The period is included only if the reader entered its dates and they are not reversed.
+    """
     if selection.period == "dates" and not selection.is_reversed:
         yield Chip(gettext("Period"), period_name(selection), selection.query_string(since=None, until=None))
     names = outcome_names()
@@ -83,7 +86,7 @@ def chips(selection: Selection) -> Iterator[Chip]:
 
 
 def parameter_name(name: str) -> str:
-    """Return the label that the page shows for a query parameter."""
+    """Return the label that the page shows for a query parameter, or its name if it has none."""
     names = {
         "period": gettext("Period"),
         "from": gettext("From"),
@@ -114,7 +117,8 @@ def step_label(report: Report) -> str:
 def comparison_text(selection: Selection, report: Report, previous: int | None) -> str:
     """Compare the total with the previous period: `20% more than the week before`.
 
-    `previous` is the number of attempts in the previous period. Returns "" if it is 0 or None.
+    `previous` is the number of attempts in the previous period. Returns "" if it is 0 or None, or if there is no such
+    period.
     """
     if not previous or selection.previous_period is None:
         return ""
@@ -139,7 +143,10 @@ def comparison_text(selection: Selection, report: Report, previous: int | None) 
 
 
 def shares(report: Report) -> dict[Outcome, str]:
-    """Return the percentage of each outcome as text. The percentages add up to 100 %."""
+    """Return the percentage of each outcome as text.
+
+    The percentages add up to 100 %, or are all 0 without attempts.
+    """
     tenths = rounded_shares({outcome: report.count(outcome) for outcome in Outcome})
     return {outcome: translations().tenths(share) for outcome, share in tenths.items()}
 

@@ -20,7 +20,10 @@ def sort_fields(sent: Mapping[str, str]) -> dict[str, str]:
 
 
 def media_type(attempt: AttemptRow) -> str:
-    """Return the media type of the response to an attempt: of JSON or a problem document."""
+    """Return the media type of the response to an attempt: of JSON or a problem document.
+
+    Without a response, it is that of JSON.
+    """
     return "application/json" if (attempt.answered or 0) < 300 else "application/problem+json"
 
 

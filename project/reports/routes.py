@@ -24,7 +24,10 @@ bp = Blueprint("reports", __name__)
 
 
 def read_selection(parse: Callable[..., Selection] = parse_selection, **options: str | Sequence[str]) -> Selection:
-    """Parse the filters in the query string, as far as the role of the reader permits."""
+    """Parse the filters in the query string, as far as the role of the reader permits.
+
+    Raises RefusalError if `parse` is parse_selection_strictly().
+    """
     unmasked = request_state().sees_everything
     return parse(request.args, display_zone(), datetime.now(UTC), unmasked=unmasked, **options)
 
@@ -32,7 +35,10 @@ def read_selection(parse: Callable[..., Selection] = parse_selection, **options:
 @bp.get("/results/")
 @page_parameters(*PARAMETERS, "before", "after", "newer")
 def results() -> ResponseReturnValue:
-    """Show statistics and a list of the selected attempts."""
+    """Show statistics and a list of the selected attempts.
+
+    Also responds to polls of open pages. The status is 400 if the period is reversed.
+    """
     selection = read_selection()
     if selection.is_reversed:
         return _render_results(selection, page_data.Results(report=None)), 400
@@ -50,7 +56,8 @@ def results() -> ResponseReturnValue:
 def unavailable(error: RefusalError) -> Response:
     """Show the results page with an explanation instead of statistics.
 
-    The results page does not show cached statistics: only PostgreSQL knows whether the session is still valid.
+    Other addresses get a problem response. Cached statistics are not shown, because only PostgreSQL knows whether the
+    session is still valid.
     """
     if request.endpoint != "reports.results":
         return problems.respond(error)

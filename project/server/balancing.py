@@ -13,7 +13,10 @@ YIELD_S = 0.002
 
 
 class ConnectionBalancer:
-    """Counts the open connections of each worker in shared memory. Create it before the fork."""
+    """Counts each worker's connections, as of its last accept(), in shared memory.
+
+    Create it before the fork.
+    """
 
     def __init__(self, workers: int) -> None:
         self._open_connections = memoryview(mmap.mmap(-1, 4 * workers)).cast("i")

@@ -25,9 +25,9 @@ class _BlockedError(Exception):
 class NonBlockingStream:
     """Writes to a stream without blocking the main thread.
 
-    In the main thread, a text that cannot be written at once is dropped and counted. Writes of other threads may block.
-    Uses SIGALRM to interrupt the main thread, because O_NONBLOCK would apply to all processes that share the file
-    descriptor.
+    In the main thread, a text, or its rest, is dropped and counted if it cannot be written within MAX_WRITES *
+    BLOCKED_S. Writes of other threads may block. Uses SIGALRM to interrupt the main thread, because O_NONBLOCK would
+    apply to all processes that share the file descriptor.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -52,14 +52,14 @@ class NonBlockingStream:
             self._stream.flush()
 
     def add_dropped_lines(self, record: logging.LogRecord) -> bool:
-        """Add the number of dropped lines to a record. Used as a filter of a log handler."""
+        """Add the number of lines dropped since the last written one; return True (a log filter)."""
         if self._dropped and _is_main_thread():
             record.dropped_lines = self._dropped
         return True
 
 
 def make_log_non_blocking() -> None:
-    """Make the log handlers drop lines that the main thread cannot write at once."""
+    """Make the root logger's handlers drop lines that the main thread cannot write at once."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is not None:
             stream = NonBlockingStream(handler.stream)
@@ -78,7 +78,7 @@ def _is_main_thread() -> bool:
 
 
 def _write(descriptor: int, data: bytes) -> int:
-    """Write without blocking; return the number of bytes written."""
+    """Write unless the pipe is full; return the number of bytes written. Raises OSError."""
     for _ in range(MAX_WRITES):
         with suppress(_BlockedError):
             return _write_once(descriptor, data)

@@ -120,7 +120,7 @@ def reset_password(
 def find_issued_password(database: Database, passwords: Passwords, user_id: UUID, key: str) -> str | None:
     """Return the password that reset_password() set with this key.
 
-    Returns None if the password was changed or the user does not exist.
+    Returns None if the password or the secret was changed since, or the user does not exist.
     """
     account = queries.find_account(database, user_id)
     if account is None:
@@ -134,8 +134,8 @@ def change_password(
 ) -> Account:
     """Set a password that the user has chosen; return the changed account.
 
-    A new Account.epoch ends all sessions of the user. Raises WrongPasswordError or WeakPasswordError. Hashing is
-    slow, so it happens before the transaction.
+    A new Account.epoch ends all sessions of the user. Raises WeakPasswordError, and WrongPasswordError also if the
+    password was changed or the user blocked meanwhile. Hashing is slow, so it happens before the transaction.
     """
     if not passwords.verify(current, account.password_hash):
         raise WrongPasswordError

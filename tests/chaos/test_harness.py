@@ -375,9 +375,8 @@ def test_each_invariant_detects_damaged_tables(
     _restore_tables(postgres)
     check_invariants(postgres, service, answers)
 
-    postgres.execute(
-        f"lock table users, attempts in exclusive mode; {damage}"
-    )  # so that upkeep cannot deadlock with it
+    # The tables are locked first, so that upkeep of the service cannot deadlock with the damage
+    postgres.execute(f"lock table users, attempts in exclusive mode; {damage}")
 
     with pytest.raises(AssertionError, match=invariant):
         check_invariants(postgres, service, answers, drain_s=0.2)
