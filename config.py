@@ -1,4 +1,7 @@
-"""Settings from environment variables. One error lists all invalid settings."""
+"""Settings from environment variables and files, and generated secrets.
+
+One error lists all invalid settings.
+"""
 
 import ipaddress
 import os
@@ -21,6 +24,7 @@ from psycopg2.extensions import make_dsn
 
 ROOT = Path(__file__).parent
 MIN_SECRET_LENGTH = 32
+"""Minimum length of a secret in characters."""
 _HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(\d*))?")
 """Matches `[IPv6 address]:port` or `host:port`; the port is optional."""
 
@@ -36,7 +40,10 @@ class ConfigError(Exception):
 
 
 def setting(default: Any, parse: Callable[[str], Any], description: str, *, shown: str | None = None) -> Any:
-    """Define a setting. `shown`, if given, replaces `default` in the documentation."""
+    """Define a setting. `shown`, if not None, replaces `default` in the documentation.
+
+    `parse` converts the text of the variable, or raises ValueError.
+    """
     if shown is None:
         shown = str(default or "")
     return field(default=default, metadata={"parse": parse, "description": description, "shown": shown})
@@ -103,7 +110,7 @@ def _host_options(hosts: str) -> str:
 
 
 def _cores() -> int:
-    """Return the number of CPU cores that this process may use, within its container's limit."""
+    """Return the number of CPU cores that this process may use, within its container's limit, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return cores if quota is None else max(1, min(cores, ceil(quota)))
@@ -126,7 +133,7 @@ def cpu_quota(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/
 
 
 def _read_quota(group: Path) -> float | None:
-    """Return the number of cores that a cgroup allows; None without a limit (`max` or -1)."""
+    """Return the number of cores that a cgroup allows; None without a limit or if unknown."""
     text = _read_text(group / "cpu.max")
     text = text or f"{_read_text(group / 'cpu.cfs_quota_us')} {_read_text(group / 'cpu.cfs_period_us')}"
     numbers = [int(part) for part in text.split() if part.isdigit()]
@@ -377,7 +384,8 @@ class Config:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Config":
         """Read the settings; generate and store missing secrets. Raises ConfigError.
 
-        If NAME is not set, the value is read from the file that NAME_FILE names, as is usual for secrets in containers.
+        `environment` defaults to os.environ. If NAME is not set or empty, the value is read from the file that
+        NAME_FILE names, as is usual for secrets in containers.
         """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """The WSGI application `app`, and the program that serves it.
 
 `python wsgi.py` serves the application. With `--migrate` it first migrates the database.
+Importing this module exits with a message if a setting is invalid.
 """
 
 import logging
@@ -19,6 +20,7 @@ from project.api import bulk
 from project.cli.greeting import announce
 from project.cli.startup import StartError, StartReports, prepare_database
 from project.contract import problems
+from project.contract.import_runner import MAX_FILE_BYTES
 from project.domain.errors import DatabaseUnavailableError
 from project.embedded import EmbeddedPostgresError
 from project.runtime import Runtime
@@ -34,7 +36,10 @@ except ConfigError as error:
 
 
 def main() -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM, SIGHUP or Ctrl-C. Raises SystemExit.
+
+    Exits with a message if the spool or the embedded PostgreSQL cannot be used.
+    """
     runtime = cast(Runtime, app.extensions["useradd"])
     try:
         runtime.check_spool()
@@ -57,7 +62,7 @@ def main() -> None:
         begin_stop=runtime.upkeep.begin_stop,
         stop=runtime.stop,
         describe_refusal=partial(problems.describe_refusal, app),
-        body_limits=dict.fromkeys(bulk.PATHS, bulk.HARD_BODY_LIMIT) | {imports.UPLOAD_PATH: imports.HARD_BODY_LIMIT},
+        body_limits=dict.fromkeys(bulk.PATHS, bulk.MAX_BULK_BODY_BYTES) | {imports.UPLOAD_PATH: MAX_FILE_BYTES},
     )
 
 
@@ -65,7 +70,7 @@ def prepare() -> None:
     """Check the database and, with `--migrate`, migrate it. Runs in a child process.
 
     Exits with EX_TEMPFAIL if PostgreSQL is unavailable, so that the server retries, and with 1 if the service must not
-    start. The reason is reported at once and then once a minute.
+    start, or also with EX_TEMPFAIL if another problem was reported before. Reports the reason at most once a minute.
     """
     logging.getLogger("project.database").setLevel(logging.CRITICAL)  # it would repeat the reason with every retry
     try:

@@ -1,4 +1,4 @@
-"""Threads for disk operations: other threads can wait for an operation with a timeout.
+"""Threads for disk operations: others can wait with a timeout and detect a stuck one.
 
 A system call may block forever, and cannot be interrupted, if the disk is frozen for a snapshot or its network
 connection is lost.
@@ -21,7 +21,7 @@ STUCK_S = 2.0
 def call_with_timeout(work: Callable[[], R], timeout_s: float) -> R:
     """Perform a disk operation in a thread and return its result.
 
-    Raises TimeoutError after `timeout_s`. The operation then continues in its thread.
+    Exceptions of `work` propagate. Raises TimeoutError after `timeout_s`; the operation then continues in its thread.
     """
     result: Future[R] = Future()
 
@@ -63,6 +63,7 @@ class Operation:
         self._unfinished = threading.Lock()  # an Event costs ten times as much
         self._unfinished.acquire()
         self.error: Exception | None = None
+        """The error that made the operation fail; None before its end and after success."""
 
     def finish(self) -> None:
         """Mark the operation as finished and wake the thread that waits for it."""
@@ -83,7 +84,8 @@ T = TypeVar("T", bound=Operation)
 class DiskThread(Generic[T]):
     """A thread that performs operations in order, by passing all queued ones to `work`.
 
-    The thread starts on first use, and again after a fork.
+    The thread starts on first use, and again after a fork or stop(). Exceptions of `work` become the `error` of the
+    operations in its batch.
     """
 
     def __init__(self, name: str, work: Callable[[list[T]], None]) -> None:

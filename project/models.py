@@ -77,6 +77,7 @@ class Attempt(Base):
     username: Mapped[str | None]
     phone_masked: Mapped[str | None]
     email_masked: Mapped[str | None]
+    """`username`, `phone_masked` and `email_masked` are null if the client did not send them."""
     errors: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     sent: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
     """The fields of the request body. Contacts are masked, and values of unknown fields are hidden."""
@@ -87,7 +88,9 @@ class Attempt(Base):
     client_address: Mapped[str]
     user_agent: Mapped[str]
     client_request_id: Mapped[str | None]
+    """The request ID that the client sent, masked; null if it sent none."""
     key_hash: Mapped[bytes | None]
+    """SHA-256 of the idempotency key; null if the request was refused before its key was read."""
 
 
 class User(Base):
@@ -126,6 +129,7 @@ class User(Base):
     role: Mapped[str] = mapped_column(server_default=text("'user'"))
     created_at: Mapped[datetime]
     last_login_at: Mapped[datetime | None]
+    """Time of the last login; null before the first one."""
 
 
 class Identifier(Base):
@@ -170,11 +174,13 @@ class ApiKey(Base):
     created_by: Mapped[UUID | None]
     """The administrator who created the key; null if it was created on the command line."""
     revoked_at: Mapped[datetime | None]
+    """Time at which the key was revoked; null while it is valid."""
     last_used: Mapped[date | None]
-    """Date of the last use in UTC, which the previous version of the service reads."""
+    """Date of the last use in UTC, which the previous version of the service reads; null before the first use."""
     prefix: Mapped[str | None]
     """First characters of the key, so that people recognize it; null for keys created by former versions."""
     last_used_at: Mapped[datetime | None]
+    """Time of the last use; null before the first one."""
 
 
 class AuditEntry(Base):
@@ -195,9 +201,11 @@ class AuditEntry(Base):
     actor_id: Mapped[UUID | None]
     """ID of the user or API key; null for the command line."""
     actor: Mapped[str | None]
+    """Login of the user or name of the key at the time of the action; null for the command line."""
     action: Mapped[str]
     target_id: Mapped[UUID | None]
     target: Mapped[str | None]
+    """ID and name of what was changed; null if the action, such as a download, changes nothing."""
     details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
 
@@ -223,10 +231,11 @@ class Import(Base):
     kid: Mapped[str | None]
     """ID of the secret from which the idempotency keys of the rows are derived; null before users are created."""
     claimed_until: Mapped[datetime | None]
-    """Time until which one process has reserved the import. After that, another process may continue the import."""
+    """Time until which one process has reserved the import, or null. After that, another process may continue it."""
     finished_at: Mapped[datetime | None]
+    """Time at which all rows had an outcome; null before."""
     credentials_at: Mapped[datetime | None]
-    """Time at which the credentials were downloaded, which is possible only once."""
+    """Time at which the credentials were downloaded, which is possible only once; null before."""
 
 
 class ImportRow(Base):
@@ -245,10 +254,12 @@ class ImportRow(Base):
     fingerprint: Mapped[bytes | None]
     """Determines the idempotency key of the row; null if the row was refused or repeats another one."""
     outcome: Mapped[str | None]
+    """Null until the row is refused, recognized as a repetition, or its user exists."""
     refusal: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    """The refusal of a refused row, otherwise null."""
     user_id: Mapped[UUID | None]
     kid: Mapped[str | None]
-    """ID of the secret from which the password of the user is derived."""
+    """ID of the secret from which the password of the user is derived; null, like `user_id`, without a user."""
 
 
 class AttemptCount(Base):

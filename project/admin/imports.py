@@ -27,8 +27,6 @@ from project.runtime import get_runtime
 from project.services import imports as service
 
 UPLOAD_PATH = "/admin/imports/new/"
-HARD_BODY_LIMIT = MAX_FILE_BYTES + 2**20
-"""Maximum number of bytes of an upload that the server passes to the application."""
 MAX_SHOWN_ROWS = 100
 """Maximum number of refused rows on a page; the download contains all refused rows."""
 MAX_FILE_NAME_LENGTH = 200
@@ -90,7 +88,10 @@ def _upload_page(form: UploadForm, error: str = "") -> str:
 @bp.route("/imports/<uuid:import_id>/", methods=["GET", "POST"])
 @page_parameters()
 def show_import(import_id: UUID) -> ResponseReturnValue:
-    """Show the progress and result of an import (GET), or start creating its users (POST)."""
+    """Show the progress and result of an import (GET), or start creating its users (POST).
+
+    POST only redirects if the import is not checked or has been started.
+    """
     form, run = ConfirmForm(request.form), _find_import(import_id)
     if request.method != "POST":
         return _render_import(run, form)
@@ -104,7 +105,10 @@ def show_import(import_id: UUID) -> ResponseReturnValue:
 
 @bp.route("/imports/<uuid:import_id>/credentials/", methods=["GET", "POST"])
 def import_credentials(import_id: UUID) -> ResponseReturnValue:
-    """Ask for confirmation (GET), or send the credentials of an import as CSV, once (POST)."""
+    """Ask for confirmation (GET), or send the credentials of an import as CSV, once (POST).
+
+    Redirects to the import if it is not done or its credentials were downloaded before.
+    """
     form, run = ConfirmForm(request.form), _find_import(import_id)
     if run.credentials_at is not None or run.state is not ImportState.DONE:
         return redirect(url_for("admin.show_import", import_id=import_id))

@@ -37,8 +37,6 @@ from project.services.registration import MAX_GROUP_SIZE
 PATHS = ("/api/v1/useradd/bulk/", "/api/v1/useradd/bulk", "/useradd/bulk/", "/useradd/bulk")
 MAX_USERS, MAX_BULK_BODY_BYTES = 10_000, 8 * 2**20
 """Maximum number of users in a request body, and its maximum size in bytes."""
-HARD_BODY_LIMIT = MAX_BULK_BODY_BYTES + 2**20
-"""Maximum number of bytes that the server passes to the application. A larger request is refused and not recorded."""
 MAX_CONCURRENT = 2
 """Maximum number of concurrent bulk requests per process: more would take threads and time from /useradd."""
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
@@ -64,7 +62,7 @@ def useradd_bulk() -> Response:
     with ExitStack() as stack:
         stack.callback(_permits.release)
         template, state.attempt = state.attempt, None  # from here on, each line is an attempt instead
-        rate_limits.refund_lines(1)
+        rate_limits.refund_attempts(1)
         assert template is not None  # noqa: S101 - tells mypy: begin_attempt() has run
         results = _register_groups(runtime, state, template, key, lines, is_dry_run=is_dry_run)
         response = Response(stream_with_context(_json_array_parts(results) if is_array else _ndjson_parts(results)))
@@ -92,8 +90,6 @@ def _read_lines(request: Request, *, is_json: bool) -> tuple[list[tuple[int, byt
 
     Raises RefusalError if there are no lines or too many.
     """
-    if (request.content_length or 0) > MAX_BULK_BODY_BYTES:
-        raise RefusalError("body_too_large", "bulk", limit=MAX_BULK_BODY_BYTES // 1024)
     request.max_content_length = MAX_BULK_BODY_BYTES
     body = request.get_data(cache=False)
     is_array = is_json and body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
@@ -155,7 +151,7 @@ def _new_attempt(template: NewAttempt, state: RequestState) -> NewAttempt:
 def _apply_rate_limits(group: list[BulkLine]) -> None:
     """Count the lines for the rate limits; refuse all lines if a limit was reached before."""
     try:
-        rate_limits.consume_lines(len(group))
+        rate_limits.consume_attempts(len(group))
     except RateLimitedError as refusal:
         for line in group:
             line.new_user, line.problem = None, build_problem(refusal)
@@ -166,7 +162,7 @@ def _count_group(runtime: Runtime, group: list[BulkLine]) -> None:
     for line in group:
         for callback in runtime.on_bulk_line:
             callback(line.code, time.monotonic() - line.attempt.started)
-    rate_limits.refund_lines(sum(line.credentials is not None and line.credentials.replayed for line in group))
+    rate_limits.refund_attempts(sum(line.credentials is not None and line.credentials.replayed for line in group))
     rate_limits.record_conflicts(sum(line.problem is not None and line.problem.status == 409 for line in group))
 
 

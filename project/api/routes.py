@@ -30,6 +30,7 @@ bp = Blueprint("api", __name__)
 
 PATHS = ("/api/v1/useradd/", "/api/v1/useradd", "/useradd/", "/useradd")
 ATTEMPT_ENDPOINTS = frozenset({"api.useradd", "api.useradd_bulk"})
+"""Endpoints whose requests are attempts, whatever their method."""
 MAX_QUEUE_S = 0.5
 """Maximum seconds for which a request to POST /useradd may have waited for a thread; otherwise it is refused as
 overloaded."""
@@ -45,7 +46,7 @@ def begin_attempt() -> None:
 
     Does nothing for other paths. Counts the request for the rate limits. Raises RateLimitedError.
     """
-    if not _is_attempt():
+    if requested_endpoint() not in ATTEMPT_ENDPOINTS:
         return
     environ = request.environ
     state = request_state()
@@ -60,12 +61,7 @@ def begin_attempt() -> None:
         client_request_id=client_request_id(),
     )
     get_runtime().upkeep.ensure_running()
-    rate_limits.consume_attempt()
-
-
-def _is_attempt() -> bool:
-    """Return whether the path is one of /useradd or /useradd/bulk, whatever the method."""
-    return requested_endpoint() in ATTEMPT_ENDPOINTS
+    rate_limits.consume_attempts(1)
 
 
 @bp.after_request

@@ -43,7 +43,7 @@ def create_key(name: str | None) -> None:
 def list_keys() -> None:
     """List all keys: ID, first characters, state, last use, name."""
     with as_click_exceptions():
-        found = keys.find_all_keys(get_runtime().database)
+        found = keys.find_keys(get_runtime().database)
     states = {False: pgettext("key", "Valid"), True: gettext("Revoked")}
     width = max(map(len, states.values()))
     for key in found:

@@ -10,6 +10,7 @@ from flask import Flask
 from flask_babel import force_locale
 
 from config import Config
+from project.http.hosts import normalize_host
 from project.http.translations import gettext
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def login_address(config: Config) -> str:
     is_proxied = bool(config.https_only or config.trusted_proxies)
     scheme, port = "https" if config.https_only else "http", "" if is_proxied else f":{config.port}"
     local = "localhost" if config.host in {"0.0.0.0", "::"} else config.host  # noqa: S104 - compared only
-    host = next((name for name in config.trusted_hosts if not name.startswith(".")), local)
+    host = next((normalize_host(name) for name in config.trusted_hosts if not name.startswith(".")), local)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}{port}/login/"
 
 

@@ -168,6 +168,7 @@ class _Import:
 
     source: Source
     issued: CredentialsFile | None
+    """The file to which credentials are appended; None in a dry run."""
     write_refused: WriteRow
     is_dry_run: bool = field(kw_only=True)
     counts: Counter[str] = field(default_factory=Counter)

@@ -12,11 +12,9 @@ from project.domain.records import AttemptRecord
 from project.domain.registration import Credentials, NewUser, Registration
 from project.domain.strict_json import parse_line
 from project.http import rate_limits
+from project.importers.rows import MAX_LINE_LENGTH, line_too_long_error
 from project.runtime import Runtime
 from project.services import attempts, registration
-
-MAX_LINE_BYTES = 16 * 1024
-"""Maximum length of a line in bytes, the same as for the body of POST /useradd."""
 
 
 @dataclass(slots=True)
@@ -24,10 +22,14 @@ class BulkLine:
     """A line of a bulk request and its result."""
 
     number: int
+    """Number of the line from 1, or of the element of an array."""
     attempt: NewAttempt
     new_user: NewUser | None = None
+    """The validated user; None if the line is refused before."""
     credentials: Credentials | None = None
+    """The credentials of the created or replayed user, otherwise None."""
     problem: Problem | None = None
+    """The problem of a refused line, otherwise None."""
     is_recorded: bool = True
 
     @property
@@ -53,8 +55,8 @@ def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any]
 
 
 def _parse_line(sent: bytes, number: int) -> dict[str, Any]:
-    if len(sent) > MAX_LINE_BYTES:
-        raise RefusalError("body_too_large", "line", limit=MAX_LINE_BYTES // 1024)
+    if len(sent.rstrip(b"\r\n")) > MAX_LINE_LENGTH:
+        raise line_too_long_error()
     return parse_line(sent, number)
 
 

@@ -652,11 +652,6 @@ def status_text(status: int) -> str:
         return str(status)
 
 
-def reason_codes() -> tuple[str, ...]:
-    """Return the codes that a refused or failed attempt may have."""
-    return (*FIELD_CODES, *(code for code in PROBLEMS if code not in {"validation_failed", "forbidden"}))
-
-
 def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str:
     """Return the detail of a problem document, in the current language."""
     details = PROBLEMS[code].details

@@ -12,7 +12,7 @@ from functools import partial
 
 from flask import Flask, Response, current_app, render_template
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from project.contract.error_codes import PROBLEMS, detail_text, validation_detail
 from project.contract.responses import PROBLEM_SCHEMA, json_response, problem_members
@@ -101,9 +101,11 @@ def describe_refusal(
     """
     code = _CODES_BY_STATUS.get(status, "bad_request" if status < 500 else "internal_error")
     with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
-        variant = "incomplete" if "length" in params else "malformed" if code == "bad_request" else ""
-        params = {**params, **_default_params(code)}
-        problem = Problem(status=status, code=code, variant=variant, params=params, headers=_problem_headers(code))
+        if status == 413:
+            problem = _body_too_large(int(params.get("limit", MAX_BODY_BYTES)))
+        else:
+            variant = "incomplete" if "length" in params else "malformed" if code == "bad_request" else ""
+            problem = Problem(status=status, code=code, variant=variant, params=params, headers=_problem_headers(code))
         response = _problem_response(problem, problem_detail(problem), is_recorded=False)
         headers = problem.headers | {
             "Content-Type": response.headers["Content-Type"],
@@ -122,7 +124,7 @@ def build_problem(error: Exception) -> Problem:
                 status=PROBLEMS[error.code].status,
                 code=error.code,
                 variant=error.variant,
-                params=error.params or _default_params(error.code),
+                params=error.params,
                 errors=error.errors,
                 is_recorded=error.recorded,
                 headers=_problem_headers(error.code, error.retry_after_s),
@@ -135,13 +137,13 @@ def build_problem(error: Exception) -> Problem:
             return Problem(status=400, code="bad_request", variant="form_expired")
         case MethodNotAllowed(valid_methods=allowed):
             return _method_not_allowed(sorted(allowed or ()))
+        case RequestEntityTooLarge():
+            return _body_too_large(current_request().max_content_length or MAX_BODY_BYTES)
         case HTTPException(code=int(status)) if status < 500:
             code = _CODES_BY_STATUS.get(status, "bad_request")
             original = error.get_response().headers
             headers = {name: original[name] for name in ("Allow", "Retry-After") if name in original}
-            return Problem(
-                status=status, code=code, params=_default_params(code), headers=_problem_headers(code) | headers
-            )
+            return Problem(status=status, code=code, headers=_problem_headers(code) | headers)
         case _:
             log.error("unhandled exception", exc_info=error)
             return Problem(status=500, code="internal_error", headers=_problem_headers("internal_error"))
@@ -159,10 +161,13 @@ def _method_not_allowed(allowed: list[str]) -> Problem:
     )
 
 
-def _default_params(code: str) -> Params:
-    if code == "body_too_large":
-        return {"limit": MAX_BODY_BYTES // 1024}
-    return {}
+def _body_too_large(limit: int) -> Problem:
+    """Return the problem for a body of more than `limit` bytes.
+
+    Requests and files with several users have a higher limit than MAX_BODY_BYTES.
+    """
+    variant = "bulk" if limit > MAX_BODY_BYTES else ""
+    return Problem(status=413, code="body_too_large", variant=variant, params={"limit": limit // 1024})
 
 
 def _problem_headers(code: str, retry_after_s: int | None = None) -> dict[str, str]:

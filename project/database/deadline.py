@@ -29,6 +29,7 @@ class HostState:
 
     def __init__(self, host: object = None) -> None:
         self.host = host
+        """Connection options of the host; None before the first connection of the engine."""
         self.is_silent = False
         """Whether the host did not answer in time. New connections then try another host first."""
         self.is_abandoned = False
@@ -72,7 +73,10 @@ def reserve_seconds(seconds: float) -> AbstractContextManager[None]:
 
 
 def remaining_seconds() -> float | None:
-    """Return the seconds until the deadline of this thread, or None if it has no deadline."""
+    """Return the seconds until the deadline of this thread, or None if it has no deadline.
+
+    The number is negative after the deadline.
+    """
     at: float | None = getattr(_thread_deadline, "at", None)
     return None if at is None else at - time.monotonic()
 

@@ -18,7 +18,8 @@ MIN_JOIN_S = 0.5
 """Minimum seconds until the deadline of a thread that joins a group. A group may take half of this time, so that its
 members can be tried alone if the group fails."""
 SUSPEND_S = 5.0
-"""Seconds for which members are tried alone after a group has failed: the next group would probably fail, too."""
+"""Seconds for which members are tried alone after a group has failed or has not begun within GROUP_WAIT_S: the next
+group would probably fail, too."""
 
 
 class GroupFailedError(Exception):
@@ -45,9 +46,11 @@ class Member:
         self.deadline_at = 0.0
         """Deadline of the thread by time.monotonic()."""
         self.is_leader = False
+        """Whether the thread of this member executes the group."""
         self.row: Row | None = None
+        """The row that the statement returned for the member; None before, or if the group failed."""
         self.may_be_committed = False
-        """Whether the group of the member may have been committed although no row was returned."""
+        """Whether the group of the member may have been committed although `row` is None."""
         self._woken = threading.Lock()  # an Event costs ten times as much
         self._woken.acquire()
 
@@ -86,6 +89,7 @@ class GroupCommit:
         """Whether a leader gathers members or its group is in progress."""
         self._waiting: list[Member] = []
         self._suspended_until = 0.0
+        """Time by time.monotonic() until which all members are executed alone."""
 
     @property
     def waiting_members(self) -> int:
@@ -127,6 +131,7 @@ class GroupCommit:
 
     def _lead(self, leader: Member) -> None:
         """Execute a group; then, even after an error, wake its members and the next leader."""
+        leader.may_be_committed = False  # _await_group() may have set it, but the leader was in no group
         members, may_be_committed = [leader], True
         try:
             self._pending_writers.await_arrivals(GATHER_S)

@@ -24,7 +24,7 @@ class NameLookup:
         """
         try:
             self._start(name).result(max(0.0, timeout_s))
-        except (OSError, TimeoutError) as error:
+        except (OSError, UnicodeError, TimeoutError) as error:  # UnicodeError: a name that IDNA cannot encode
             if name not in self._last_addresses:
                 raise OSError(f'could not resolve host name "{name}": {str(error) or "no answer from DNS"}') from error
         return self._last_addresses[name]

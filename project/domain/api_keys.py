@@ -25,10 +25,13 @@ class ApiKey:
     name: str
     created_at: datetime
     revoked_at: datetime | None
+    """Time at which the key was revoked; None while it is valid."""
     prefix: str | None
+    """The first SHOWN_PREFIX_LENGTH characters of the key; None for keys created by former versions."""
     last_used: date | None
     """Day of the last use in UTC; kept for the previous version, which does not know `last_used_at`."""
     last_used_at: datetime | None
+    """Time of the last use; None before the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,8 +85,9 @@ class NewAttempt:
     client_address: str
     user_agent: str
     client_request_id: str | None
+    """The request ID that the client sent, masked; None if it sent none."""
     key_hash: bytes | None = None
-    """SHA-256 of the idempotency key. The key itself is never stored."""
+    """SHA-256 of the idempotency key, None before the key is known. The key itself is never stored."""
     sent: Mapping[str, str] = field(default_factory=dict)
     """The fields of the body, partly masked. Set by store_body()."""
 
@@ -107,6 +108,10 @@ class NewAttempt:
             user_agent=program,
             **{"client_request_id": None, **values},
         )
+
+    def elapsed_ms(self) -> int:
+        """Return the milliseconds since the attempt began, by the monotonic clock."""
+        return round((time.monotonic() - self.started) * 1000)
 
     def store_body(self, body: Mapping[str, Any], region: str) -> None:
         """Set `sent` to at most MAX_STORED_FIELDS fields of the body.
@@ -136,7 +141,10 @@ def _stored_text(name: str, value: object, region: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRow:
-    """A recorded attempt with the columns that lists, the API and exports show."""
+    """A recorded attempt with the columns that lists, the API and exports show.
+
+    Values of the user that the client did not send are None.
+    """
 
     id: UUID
     received_at: datetime
@@ -222,8 +230,8 @@ def mask_errors(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
 class AttemptFilter:
     """A filter of attempts. All parts of a report use the same filter, so their numbers agree.
 
-    `since` is inclusive and `until` is exclusive. An empty set matches any value. Attempts with a `seq` above `max_seq`
-    were recorded after the snapshot and are excluded.
+    `since` is inclusive and `until` is exclusive. None means no bound; an empty set or text matches any value. Attempts
+    with a `seq` above `max_seq` were recorded after the snapshot and are excluded.
     """
 
     since: datetime | None = None
@@ -232,8 +240,9 @@ class AttemptFilter:
     codes: frozenset[str] = frozenset()
     statuses: frozenset[int] = frozenset()
     text: str = ""
+    """The text to search for, as in the query parameter `q`."""
     client_address: str = ""
-    """The recorded client address, which has to match exactly; "" matches any."""
+    """The recorded client address, which has to match exactly."""
     client_program: str = ""
     """A text that the User-Agent header has to contain, in any letter case."""
     max_seq: int | None = None

@@ -39,9 +39,11 @@ class NewEntry:
     action: Action
     actor_kind: ActorKind
     actor_id: UUID | None = None
+    """ID of the user or API key that acted; None for the command line."""
     target_id: UUID | None = None
+    """ID of what was changed; None if the action, such as a download, changes nothing."""
     target: str | None = None
-    """Login of the user or name of the key that was changed."""
+    """Login of the user or name of the key that was changed, otherwise None."""
     details: Mapping[str, str | int] = field(default_factory=dict)
     id: UUID = field(default_factory=lambda: new_id(datetime.now(UTC)))
     """UUIDv7. A retry inserts the same ID, so that the entry is stored only once."""

@@ -11,8 +11,8 @@ from project.domain.text import remove_format_characters, trim
 
 EARLIEST = date(1900, 1, 1)
 _MIDNIGHT = r"(?:[T ]0?0:00(?::00(?:[.,]0{1,9})?)?Z?)?"
-"""Matches the midnight that .NET, 1C, pandas and JavaScript append to a date. UTC offsets are refused: they may change
-the day."""
+"""Matches the midnight that .NET, 1C, pandas and JavaScript append to a date. Other UTC offsets than Z are refused:
+they may change the day."""
 _ISO_FORM = re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})" + _MIDNIGHT)
 _DOTTED_FORM = re.compile(r"(?P<day>[0-9]{1,2})\.(?P<month>[0-9]{1,2})\.(?P<year>[0-9]{4})" + _MIDNIGHT)
 _OTHER_FORMS = {

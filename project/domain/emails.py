@@ -17,7 +17,6 @@ MAX_LENGTH = 254
 """Maximum length of an address (RFC 5321, 4.5.3.1.3, erratum 1690)."""
 MAX_LOCAL_LENGTH = 64
 """Maximum length of a local part (RFC 5321, 4.5.3.1.1)."""
-EXAMPLE = "ivan@example.org"
 
 _PLAIN = re.compile(
     r"(?P<local>[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*)@(?P<domain>(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63})",

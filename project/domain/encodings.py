@@ -21,7 +21,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 _PLAUSIBLE = re.compile(
     "[\0-\x7f\u0401\u0404\u0406\u0407\u040e\u0410-\u044f\u0451\u0454\u0456\u0457\u045e\u0490\u0491\xa0\xa7\xab\xb0\xb7\xbb\u2013\u2014\u2018-\u201e\u2026\u2116]*"
 )
-"""Characters of Russian, Ukrainian and Belarusian: letters, and the punctuation that word processors insert."""
+"""Matches texts of ASCII, Russian, Ukrainian and Belarusian letters, and the punctuation of word processors."""
 _PLAUSIBLE_WORD = re.compile("[А-ЯЁЀ-Џ\u0490]*[а-яёѐ-џ\u0491]*|[a-zA-Z]+")
 """Matches words with letters of one script and, if it is Cyrillic, no capital letters after small letters."""
 

@@ -72,8 +72,11 @@ class StoredRow:
     cells: tuple[str, ...]
     body: dict[str, Any]
     fingerprint: bytes | None = None
+    """NewUser.fingerprint() of the row; None for a refused or existing row."""
     outcome: RowOutcome | None = None
+    """None for a row whose user is not created yet."""
     refusal: RefusalError | None = None
+    """The refusal of a refused row, otherwise None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

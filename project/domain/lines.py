@@ -67,7 +67,10 @@ class Column:
     """Number of characters. Shorter values are padded, longer values are cut and end with `…`. 0 means any length."""
 
     def format_raw(self, text: str) -> str:
-        """Return a text as in raw lines: padded or cut to the width, after the separator."""
+        """Return a text as in raw lines: padded or cut to the width, after the separator.
+
+        Returns `blank` instead for an empty text, if the column has one.
+        """
         return self.separator + self.fit(text) if text or not self.blank else self.blank
 
     def fit(self, text: str) -> str:
@@ -119,11 +122,12 @@ class Layout:
     special: bytes = b""
     """Bytes that must be escaped in values, besides control characters."""
     unsafe: re.Pattern[str] = re.compile("")
-    """Matches values that must be escaped. The search is slow, so it is done only if `lead_bytes` or `hints` occur."""
+    """Finds values in raw lines that must be escaped. As it is slow, it is used only if `lead_bytes` or `hints`
+    occur."""
     lead_bytes: bytes = b""
-    """First bytes (in UTF-8) of the characters that `unsafe` matches."""
+    """First bytes (in UTF-8) of non-ASCII characters in the values that `unsafe` finds."""
     hints: tuple[re.Pattern[bytes], ...] = ()
-    """Patterns of raw lines with a value that `unsafe` may match."""
+    """Fast patterns, one of which occurs in raw lines with other values that `unsafe` finds."""
     escape: Callable[[Value, str], str]
     before_messages: str = ""
     """Control character that precedes only MESSAGES; set if usual messages must be escaped. format_block() then escapes
@@ -207,7 +211,10 @@ class Layout:
 
     @cached_property
     def _message_pattern(self) -> re.Pattern[bytes] | None:
-        """Matches the messages of a line, up to a control character."""
+        """Matches the messages of a line, up to a control character.
+
+        None if `before_messages` is not set.
+        """
         return re.compile(f"{self.before_messages}([^\0-\x1f\x7f]+)".encode()) if self.before_messages else None
 
     @cached_property

@@ -7,18 +7,8 @@ FIELD_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "name": ("full name", "fio", "display name", "имя", "имя и фамилия", "полное имя", "фио", "фамилия имя отчество"),
     "username": ("login", "user", "user login", "account", "nick", "логин", "имя пользователя", "пользователь"),
     "phone": (
-        *(
-            "tel",
-            "telephone",
-            "phone number",
-            "mobile",
-            "mobile phone",
-            "mobile number",
-            "cell",
-            "cell phone",
-            "msisdn",
-            "fone",
-        ),
+        *("tel", "telephone", "phone number", "mobile", "mobile phone", "mobile number", "cell", "cell phone"),
+        *("msisdn", "fone"),
         *("телефон", "тел", "номер телефона", "мобильный", "мобильный телефон", "моб", "сотовый"),
     ),
     "email": (

@@ -16,8 +16,8 @@ from project.domain.text import trim
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Symbols of generated passwords and API keys: 32 without look-alikes (no l, o, 0, 1), five bits each."""
 SYMBOL_COUNT = 26
-"""Number of symbols of a generated password. 26 symbols are 130 bits. NIST SP 800-63B (5.1.2.2) requires 112 bits
-for a secret with a fast hash, ASVS 5.0.0 (11.5.1) requires 128."""
+"""Number of symbols of a generated password or API key. 26 symbols are 130 bits. NIST SP 800-63B (5.1.2.2) requires 112
+bits for a secret with a fast hash, ASVS 5.0.0 (11.5.1) requires 128."""
 GROUP_LENGTH = 5
 """Number of symbols between the dashes of a generated password."""
 MAX_LENGTH = 128

@@ -149,7 +149,10 @@ class Counts:
         return Durations(*(self._percentile(total * percent) for percent in (50, 95, 99))) if total else None
 
     def _percentile(self, hundredths: int) -> int:
-        """Return the bound (ms) of the bucket at which 100 times the running count is `hundredths`."""
+        """Return the upper bound in ms of the bucket that contains a percentile.
+
+        It is the first bucket at which 100 times the running count reaches `hundredths`.
+        """
         bucket = 0
         while hundredths > 0:
             bucket += 1
@@ -175,13 +178,15 @@ class Report:
     """Start of the filtered period, else the time of the first attempt; None without any attempt."""
     until: datetime
     step: str
-    """Width of a bucket: `30min`, `3h`, `day`, `week` or `month`."""
+    """Width of a bucket: `30min`, `3h`, `day`, `week` or, for one or more months, `month`."""
     by_status: tuple[StatusCount, ...]
     by_code: tuple[CodeCount, ...]
     series: tuple[Bucket, ...]
     durations: Durations | None
+    """None without any attempt."""
     lsn: str | None = None
-    """WAL position of the primary when the snapshot was opened. A replica that has not replayed it lacks attempts."""
+    """WAL position of the primary after the snapshot of an export was opened; None for other reports and without a
+    replica. A replica that has not replayed the position may lack attempts."""
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of attempts with this outcome."""
@@ -244,8 +249,8 @@ def day_edges(since: datetime, until: datetime, zone: ZoneInfo, days: int = 1) -
 def bucket_edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[str, list[datetime]]:
     """Return the step and the edges of at most `MAX_BUCKETS` buckets that cover [since, until).
 
-    Edges are multiples of 30 minutes or 3 hours, midnights, Mondays or starts of months in `zone`, also across DST
-    changes.
+    The step is that of Report. Edges are multiples of 30 minutes or 3 hours, midnights, Mondays or starts of months in
+    `zone`, also across DST changes.
     """
     length = _to_local(until, zone) - _to_local(since, zone)
     if length <= timedelta(days=1, hours=1):

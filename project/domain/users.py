@@ -13,7 +13,9 @@ class UserDetail(User):
     is_active: bool
     role: Role
     password_changed_at: datetime | None
+    """Time of the last change or reset of the password; None while the first one is valid."""
     last_login_at: datetime | None
+    """Time of the last login; None before the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ the lock *exclusively*, no process uses the server, and the watcher stops it. Th
     start.lock  users.lock  watcher.lock     held while starting, using and watching the server
     data  password  port                     the cluster, the password of its only role, the port of the server
     postgres.log                             the log of the server
+    programs-VERSION                         a copy of the programs, if `nobody` cannot reach the original
     location                                 the directory with data, password and port, if not the root
 
 Imports are relative: the watcher loads this package by its path, without the rest of the service.
@@ -24,7 +25,7 @@ from psycopg2.extensions import parse_dsn
 
 from .cluster import check_major_version, create_cluster
 from .connection_settings import await_server, is_ready, server_url
-from .data_directory import EmbeddedPostgresError, prepare_data_directory, wheel_programs
+from .data_directory import DataDirectory, EmbeddedPostgresError, prepare_data_directory, wheel_programs
 from .locks import is_using, locked, start_using, stop_using
 from .watcher import start_watcher
 
@@ -47,8 +48,8 @@ class EmbeddedPostgres:
     def start(self) -> dict[str, str]:
         """Start the server if it is not running; return the options for psycopg2.connect().
 
-        A start takes seconds. If the server is running, the method returns at once and sends no query. Raises
-        EmbeddedPostgresError.
+        A start takes seconds, and waits for other processes up to minutes. Later calls return the same options. If the
+        server is running, the method returns at once and sends no query. Raises EmbeddedPostgresError.
         """
         with self._lock:
             if not self._options:
@@ -57,17 +58,21 @@ class EmbeddedPostgres:
             return self._options
 
     def keep_watched(self) -> None:
-        """Start a thread that replaces the watcher process if it was killed."""
+        """Start a thread that replaces the watcher process if it was killed.
+
+        The thread checks the process every WATCH_EVERY_S.
+        """
         threading.Thread(target=self._watch, name="embedded-postgres", daemon=True).start()
 
     def _watch(self) -> None:
-        directory = prepare_data_directory(self._root.resolve(), wheel_programs().resolve())
+        directory: DataDirectory | None = None
         while True:
             time.sleep(WATCH_EVERY_S)
             try:
+                directory = directory or prepare_data_directory(self._root.resolve(), wheel_programs().resolve())
                 if start_watcher(directory):
                     log.warning("watcher of the embedded PostgreSQL died, replaced it")
-            except (OSError, subprocess.SubprocessError):
+            except (OSError, subprocess.SubprocessError, EmbeddedPostgresError):
                 log.exception("watcher of the embedded PostgreSQL cannot be started")
 
 

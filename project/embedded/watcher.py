@@ -28,6 +28,7 @@ class AdoptedServer:
         self.pid = pid
 
     def poll(self) -> int | None:
+        """Return None while the server runs, then a negative number, as after a kill."""
         try:
             os.kill(self.pid, 0)
             state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2]
@@ -72,7 +73,10 @@ def _open_private(path: str, flags: int) -> int:
 
 
 def main(root: Path, programs: Path, lock: int) -> None:
-    """Watch the server in `root`; `lock` is the inherited descriptor of watcher.lock."""
+    """Watch the server in `root`; `lock` is the inherited descriptor of watcher.lock.
+
+    Continues in a child process; this process exits at once.
+    """
     if os.fork():  # start_watcher() waits for the parent only; the watcher is reparented
         os._exit(0)
     os.set_inheritable(lock, False)
@@ -82,7 +86,7 @@ def main(root: Path, programs: Path, lock: int) -> None:
 def _watch(directory: DataDirectory) -> None:
     """Keep the server running until no process uses it.
 
-    Gives up after GIVE_UP_AFTER_S if the server has never started.
+    Gives up after GIVE_UP_AFTER_S if the server has never started. Truncates the log at MAX_LOG_BYTES.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # a shutdown stops the processes that use the server, too

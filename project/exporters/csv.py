@@ -37,19 +37,13 @@ _QUOTED = re.compile(r'[",\r\n]')
 _FORMULA = re.compile(formulas.UNSAFE)
 
 
-def stream(count: CountAttempts, lines: ReadLines, _heading: Heading, translations: Translations) -> Iterator[bytes]:
-    """Yield a CSV file in parts: the header before attempts are counted, then blocks of rows."""
-    return _stream(count, lines, translations, raw=False)
-
-
-def stream_raw(
-    count: CountAttempts, lines: ReadLines, _heading: Heading, translations: Translations
+def stream(
+    count: CountAttempts, lines: ReadLines, _heading: Heading, translations: Translations, *, raw: bool = False
 ) -> Iterator[bytes]:
-    """Yield the same file as stream(), but without an apostrophe before formulas."""
-    return _stream(count, lines, translations, raw=True)
+    """Yield a CSV file in parts: the header before attempts are counted, then blocks of rows.
 
-
-def _stream(count: CountAttempts, lines: ReadLines, translations: Translations, *, raw: bool) -> Iterator[bytes]:
+    Formulas get an apostrophe unless `raw` is set.
+    """
     yield (COMMA.join(_COLUMNS) + LINE_END).encode()
     for block in lines(layout(count(), translations, raw=raw)):
         yield block.content

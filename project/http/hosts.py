@@ -32,7 +32,7 @@ class TrustedHosts:
     """
 
     def __init__(self, names: Sequence[str], *, any_own_address: bool) -> None:
-        normalized = [_normalize(name) for name in names]
+        normalized = [normalize_host(name) for name in names]
         self._suffixes = tuple(name for name in normalized if name.startswith("."))
         self._names = {name.removeprefix(".") for name in normalized}
         self._any_own_address = any_own_address
@@ -41,9 +41,9 @@ class TrustedHosts:
     def check_host(self, request: Request) -> str:
         """Return the host of a request. Raises UnknownHostError (400) if the host is not trusted."""
         host = get_host(request.scheme, request.environ.get("HTTP_HOST"), request.server)
-        if host in self._names:  # saves _normalize() for most requests
+        if host in self._names:  # saves normalize_host() for most requests
             return host
-        name = _normalize(host)
+        name = normalize_host(host)
         if name in self._names or name.endswith(self._suffixes):
             return host
         if self._any_own_address and _is_own_address(name):
@@ -60,7 +60,7 @@ def init_app(app: Flask, names: Sequence[str], bind_host: str, *, is_configured:
     app.extensions["trusted_hosts"] = TrustedHosts(names, any_own_address=not is_configured and bind_host in WILDCARDS)
 
 
-def _normalize(host: str) -> str:
+def normalize_host(host: str) -> str:
     """Return a host in lower case, in ASCII (IDNA), without port, brackets and final dot."""
     host = host.lower()
     if host.startswith("["):

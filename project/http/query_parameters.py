@@ -16,17 +16,7 @@ COMMON_PARAMETERS = ("lang", "tz")
 """Query parameters that every page accepts."""
 MAX_REPORTED_PARAMETERS = 5
 """Maximum number of unknown query parameters that a page reports."""
-BOOLEANS = {
-    "": True,
-    "true": True,
-    "1": True,
-    "yes": True,
-    "on": True,
-    "false": False,
-    "0": False,
-    "no": False,
-    "off": False,
-}
+BOOLEANS = dict.fromkeys(("", "true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 """Lower-case text of a boolean query parameter -> its value. `?name` without a value means True."""
 
 View = TypeVar("View", bound=Callable[..., object])

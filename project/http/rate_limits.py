@@ -30,17 +30,11 @@ HOST_LOG_LIMIT, TOTAL_HOST_LOG_LIMIT = RateLimit("host-logged", 1, 60), RateLimi
 log."""
 
 
-def consume_attempt() -> None:
-    """Count a request to /useradd. Raises RateLimitedError if a limit is exceeded."""
-    runtime, client = get_runtime(), rate_limit_key()
-    limits = runtime.useradd_limits
-    runtime.rate_limiter.consume(
-        Hit(limits.conflicts, client, amount=0), Hit(limits.client, client), Hit(limits.total, EVERYBODY)
-    )
+def consume_attempts(number: int) -> None:
+    """Count `number` attempts: requests or lines of a bulk request.
 
-
-def consume_lines(number: int) -> None:
-    """Count `number` lines of a bulk request. Raises RateLimitedError if a limit is reached."""
+    Raises RateLimitedError if a limit is reached, including that of conflicts; then counts nothing for later limits.
+    """
     runtime, client = get_runtime(), rate_limit_key()
     limits = runtime.useradd_limits
     runtime.rate_limiter.consume(
@@ -50,8 +44,8 @@ def consume_lines(number: int) -> None:
     )
 
 
-def refund_lines(number: int) -> None:
-    """Subtract `number` lines or attempts that were counted for the rate limits.
+def refund_attempts(number: int) -> None:
+    """Stop counting `number` attempts for the rate limits.
 
     Replayed lines do not count, so that a repeated bulk request gets further than the first one.
     """
@@ -75,9 +69,9 @@ def consume_for_reader(limit: RateLimit) -> None:
 
 
 def should_record_refusal() -> bool:
-    """Return whether to record a rate-limited attempt.
+    """Count a rate-limited attempt; return whether to record it.
 
-    If not, log a warning, at most once a minute.
+    If not, logs a warning, at most once a minute.
     """
     limiter = get_runtime().rate_limiter
     if limiter.consume_locally(Hit(CLIENT_RECORD_LIMIT, rate_limit_key()), Hit(TOTAL_RECORD_LIMIT, EVERYBODY)):
@@ -88,7 +82,7 @@ def should_record_refusal() -> bool:
 
 
 def should_log_host(host: str) -> bool:
-    """Return whether to log that a request with `host` was refused, and count that log line."""
+    """Count a refused request with `host`; return whether to log it."""
     return get_runtime().rate_limiter.consume_locally(Hit(HOST_LOG_LIMIT, host), Hit(TOTAL_HOST_LOG_LIMIT, EVERYBODY))
 
 
@@ -96,7 +90,7 @@ class PasswordThrottle:
     """A context manager for a password check that throttles guessing without locking accounts.
 
     The check is counted before the password is verified, so that concurrent checks cannot exceed the limits. On exit,
-    the check is subtracted again unless record_failure() was called.
+    it no longer counts unless record_failure() was called.
     """
 
     def __init__(self) -> None:
@@ -129,12 +123,12 @@ class PasswordThrottle:
         self._hits = []
 
     def __exit__(self, *error: object) -> None:
-        """Subtract the check from the rate limits unless record_failure() was called."""
+        """Stop counting the check unless record_failure() was called."""
         if self._hits:
             get_runtime().rate_limiter.refund(*self._hits)
 
     def _consume(self, *hits: Hit) -> None:
-        for hit in hits:  # one by one: if a hit is refused, __exit__() must subtract only the hits before it
+        for hit in hits:  # one by one: if a hit is refused, __exit__() must refund only the hits before it
             get_runtime().rate_limiter.consume(hit)
             self._hits.append(hit)
 

@@ -47,15 +47,17 @@ class RequestState:
     attempt: NewAttempt | None = None
     """The attempt of a request to /useradd, otherwise None."""
     idempotency_key: str | None = None
+    """The idempotency key of the request, sent or generated; None until it is read."""
     intent: Intent | None = None
-    """The intent in the spool, which marks the attempt as in progress."""
+    """The intent in the spool, which marks the attempt as in progress; None if there is none."""
     code: str | None = None
-    """Code of the response, for logs, metrics and traces."""
+    """Code of the response, for logs, metrics and traces; None if it has none."""
     reader: Account | None = None
-    """The logged-in user, if the view requires a login."""
+    """The logged-in user if the view requires a login, otherwise None."""
     language: str | None = None
     """Language of the response, `ru` or `en`; None until language() is first called."""
     translations: Translations | None = None
+    """The translated texts of exported files; None until they are first needed."""
     span: Any = None
     """The OpenTelemetry span of the request, if tracing is on."""
     span_token: Any = None

@@ -39,9 +39,10 @@ def _lines(text: TextIOWrapper) -> Iterator[CsvLine]:
     while line := text.readline(MAX_LINE_LENGTH + 1):
         number += 1
         part = line
-        while len(part) > MAX_LINE_LENGTH and not part.endswith(("\n", "\r")):
+        while len(part) > MAX_LINE_LENGTH and not part.endswith("\n"):
             part = text.readline(MAX_LINE_LENGTH + 1)
-        yield number, line.rstrip("\r\n") if len(line) <= MAX_LINE_LENGTH else None
+        line = line.removesuffix("\n")
+        yield number, line if len(line) <= MAX_LINE_LENGTH else None
     text.detach()  # otherwise it closes the file, whose position is read after this
 
 

@@ -13,9 +13,9 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def open_text(file: BinaryIO) -> io.TextIOWrapper:
-    """Return the file as a text stream. Raises FileError if it is not in a supported encoding.
+    """Return the file as a text stream whose line endings are all read as LF.
 
-    Supported are UTF-8, and UTF-16 with a byte order mark (Excel's "Unicode text").
+    Raises FileError unless the encoding is UTF-8, or UTF-16 with a byte order mark (Excel's "Unicode text").
     """
     encoding = "utf-16" if file.read(2) in _UTF16_MARKS else "utf-8-sig"
     file.seek(0)
@@ -30,7 +30,7 @@ def open_text(file: BinaryIO) -> io.TextIOWrapper:
     except UnicodeDecodeError:
         raise FileError("cut_character", line=line) from None
     file.seek(0)
-    return io.TextIOWrapper(file, encoding=encoding, newline="")
+    return io.TextIOWrapper(file, encoding=encoding)
 
 
 def _encoding_error(chunk: bytes, line: int) -> FileError:

@@ -13,6 +13,8 @@ from project.domain.strict_json import parse_line
 from project.domain.text import clean
 from project.importers.rows import MAX_LINE_LENGTH, FileError, Row, Source, line_too_long_error
 
+_READ_BYTES = MAX_LINE_LENGTH + len(b"\r\n")
+"""Maximum number of bytes of a line that are read at a time."""
 _WRAPPED_LIST = re.compile(rb'\{\s*"([^"\\]+)"\s*:\s*\[')
 """Matches a start such as `{"users": [`, with users on lines of their own: the last of these lines is valid NDJSON."""
 
@@ -45,14 +47,14 @@ def _find_wrapped_list(start: bytes) -> str | None:
 
 def _rows(file: BinaryIO) -> Iterator[Row]:
     number = position = 0
-    while line := file.readline(MAX_LINE_LENGTH + 1):
+    while line := file.readline(_READ_BYTES):
         number += 1
         part = line
-        while part and len(part) > MAX_LINE_LENGTH and not part.endswith(b"\n"):
+        while len(part) == _READ_BYTES and not part.endswith(b"\n"):
             position += len(part)
-            part = file.readline(MAX_LINE_LENGTH + 1)
+            part = file.readline(_READ_BYTES)
         position += len(part)
-        if len(line) > MAX_LINE_LENGTH:
+        if len(line.rstrip(b"\r\n")) > MAX_LINE_LENGTH:
             yield _row(number, {}, line_too_long_error(), position)
         elif line.removeprefix(codecs.BOM_UTF8).strip():
             try:

@@ -7,7 +7,8 @@ from typing import Any
 from project.domain.errors import NO_PARAMS, FieldError, Params, RefusalError, ValidationFailedError
 
 MAX_LINE_LENGTH = 16 * 1024
-"""Maximum length of a line in characters (CSV) or bytes (NDJSON): the limit for the body of POST /useradd."""
+"""Maximum length of a line without its line break, in characters (CSV) or bytes (NDJSON): the limit for the body of
+POST /useradd."""
 ERROR_CELLS = frozenset(
     {
         *("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#GETTING_DATA"),
@@ -44,9 +45,9 @@ class Row:
     number: int
     """Number of the line or row from 1, as editors and spreadsheets show it."""
     cells: tuple[str, ...]
-    """The texts of the cells in the file."""
+    """Texts of the cells; of NDJSON one for each of FIELDS, "" if absent or null. Empty if a CSV line is too long."""
     body: dict[str, Any]
-    """The row as a request body of POST /useradd."""
+    """The row as a request body of POST /useradd; empty if a line is too long or is refused as NDJSON."""
     refusal: RefusalError | None
     """The reason why the row is refused before its fields are validated; None if there is none."""
     position: int
@@ -58,9 +59,9 @@ class Source:
     """An open import file. Iterating over its rows raises FileError if the file is damaged."""
 
     length: int
-    """Length of the file in bytes, or of a workbook in rows."""
+    """Length of the file in bytes, or of a workbook in rows as it declares them; 0 if it does not."""
     headers: tuple[str, ...]
-    """The headers of the columns in the file."""
+    """The headers of the columns in the file; FIELDS for NDJSON."""
     fields: tuple[str | None, ...]
     """The field of each column; "" for a column without a header, None for an ignored column."""
     rows: Iterator[Row]
@@ -72,8 +73,10 @@ def build_row(
 ) -> Row:
     """Build a row from the cells of a table. Cells without a header become unknown fields.
 
-    `separator` is the delimiter of a CSV file. If its row has more cells than headers, only this is reported: a value
-    probably contains the delimiter, so that the other cells are in wrong columns, too.
+    Omits blank cells and ignored columns, and refuses a row with ERROR_CELLS. `separator` is the delimiter of a CSV
+    file, or "" to accept more cells than headers as unknown fields. If its row has cells beyond the headers that are
+    not blank, only this is reported: a value probably contains the delimiter, so that the other cells are in wrong
+    columns, too.
     """
     body: dict[str, Any] = {}
     for index, cell in enumerate(cells):

@@ -59,6 +59,7 @@ class Selection:
 
     filter: AttemptFilter
     period: str
+    """The selected one of PERIODS."""
     now: datetime
     """Time of the request, in the display time zone."""
     default: str = DEFAULT_PERIOD
@@ -68,12 +69,13 @@ class Selection:
     ignored: tuple[tuple[str, str], ...] = ()
     """Names and values of invalid parameters; the value is "" if the reader may not use the parameter."""
     is_reversed: bool = False
-    """Whether the period ends before it starts."""
+    """Whether the period does not end after it starts."""
     before: UUID | None = None
     after: UUID | None = None
-    """Attempts older than `before`, or newer than `after`, are listed."""
+    """IDs: only attempts older than `before`, or newer than `after`, are listed. `after` takes precedence; None means
+    no bound."""
     newer: UUID | None = None
-    """ID of the newest attempt on an open page that polls for newer attempts."""
+    """ID of the newest attempt on an open page that polls for newer attempts; None if this is no such poll."""
     limit: int = 25
     """Maximum number of attempts to list."""
 
@@ -91,7 +93,7 @@ class Selection:
     def input_value(self, name: str) -> str:
         """Return the parameter `from` or `to` as the value of a form field, without UTC offset.
 
-        For a named period, such as `7d`, returns its first or last day.
+        For a named period, such as `7d`, returns its first or last day, or "" for a period without a start.
         """
         if self.period == "dates":
             return re.sub(r"([+-]\d\d:\d\d$)", "", self.first_value(name))[:23]
@@ -134,6 +136,14 @@ class Selection:
         if self.filter.since is None:
             return self.query_string(since=None, until=_local_time(until.astimezone(self.zone)))
         return self.query_string_within(self.filter.since, until)
+
+    def query_string_of_search(self, text: str, until: datetime) -> str:
+        """Return the query string that searches for `text` before `until`.
+
+        Of this selection, it keeps only the time zone.
+        """
+        values = {name: values for name, values in self.values.items() if name == "tz"}
+        return replace(self, values=values).query_string(until=_local_time(until.astimezone(self.zone)), q=text)
 
     @property
     def previous_period(self) -> tuple[datetime, datetime] | None:
@@ -209,7 +219,7 @@ def parse_selection_strictly(
 ) -> Selection:
     """Parse the query string of an API request or download with the parameters `known`.
 
-    Raises RefusalError for unknown parameters, invalid values and contradictions.
+    Raises RefusalError for unknown and repeated parameters, invalid values and contradictions.
     """
     check_parameters(args, [name for name in known if unmasked or name not in CLIENT_PARAMETERS], LIST_PARAMETERS)
     selection = parse_selection(args, zone, now, default, unmasked=unmasked)

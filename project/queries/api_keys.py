@@ -49,8 +49,8 @@ def find_key_by_id(connection: Connection, key_id: UUID) -> ApiKey | None:
     return None if row is None else ApiKey(**row._mapping)
 
 
-def find_keys(connection: Connection, limit: int | None = None, before: UUID | None = None) -> list[ApiKey]:
-    """Return at most `limit` keys older than `before`, newest first; all keys by default."""
+def find_keys(connection: Connection, limit: int | None, before: UUID | None) -> list[ApiKey]:
+    """Return at most `limit` keys older than `before`, newest first; None means without limit."""
     query = select(*_KEY).order_by(models.ApiKey.id.desc()).limit(limit)
     if before is not None:
         query = query.where(models.ApiKey.id < before)

@@ -127,9 +127,9 @@ def fail_import(connection: Connection, import_id: UUID, error: dict[str, Any]) 
         connection.execute(delete(ImportRow).where(ImportRow.import_id == import_id))
 
 
-def start_import(connection: Connection, import_id: UUID, kid: str) -> None:
-    """Set a checked import to running. Does nothing in any other state."""
-    _change_state(connection, import_id, ImportState.CHECKED, state=ImportState.RUNNING, kid=kid)
+def start_import(connection: Connection, import_id: UUID, kid: str) -> bool:
+    """Set a checked import to running; do nothing and return False in any other state."""
+    return _change_state(connection, import_id, ImportState.CHECKED, state=ImportState.RUNNING, kid=kid)
 
 
 def find_pending_rows(connection: Connection, import_id: UUID, limit: int) -> list[StoredRow]:

@@ -12,8 +12,11 @@ class ServerActivity:
     statement_timeout: str
     """The statement_timeout of the current session, such as `3s`."""
     max_sessions: int
+    """The maximum number of sessions, without those reserved for superusers."""
     sessions: int
+    """Number of sessions that are connected to a database."""
     standbys: int
+    """Number of connected standbys."""
     synchronous_standby_names: str
     """The standbys for which COMMIT waits; empty if it waits for none."""
 

@@ -18,7 +18,7 @@ MAX_LABELS = 8
 SCALE_STEPS = (1, 1.5, 2, 3, 4, 6)
 """The number at the top of the scale is a factor of SCALE_STEPS times a power of ten."""
 FEW_COLUMNS = 12
-"""Number of half-hour columns above which only round hours have a label."""
+"""Number of half-hour columns above which only every second hour has a label; above twice as many, every fourth."""
 MIN_COLUMNS = 3
 """Minimum number of three-hour columns of a day that has a label, because the label is as wide as three columns."""
 
@@ -40,18 +40,19 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ChartColumn:
     """A stacked column of the chart: the attempts in a bucket, an interval of time."""
 
     bucket: Bucket
     x: float
+    """Position of the left edge in units of the SVG drawing."""
     bars: tuple[Bar, ...]
     query_string: str
     """Query string of the results page that selects the period of the bucket."""
     period: str
     """The period of the bucket as text."""
     is_running: bool
-    """Whether the bucket has not ended yet."""
+    """Whether the bucket has begun and not ended, and the selected period is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class TableRow:
 class Chart:
     """The chart of attempts over time, and the table with the same numbers."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[ChartColumn, ...]
     top: int
     """Number of attempts at the top of the scale."""
     labels: tuple[Label, ...]
@@ -106,7 +107,8 @@ class Anomaly:
 
     bucket: Bucket
     multiple: int | None
-    """Rejections as a multiple of the median of all buckets with attempts; None if that is less than 2."""
+    """Rejections as a rounded multiple of the median of all buckets with attempts; None if that is less than 2, or the
+    median less than 1."""
 
 
 def build_chart(report: Report, selection: Selection) -> Chart:
@@ -122,7 +124,7 @@ def find_scale_top(highest: int) -> int:
     return int(next(top for top in tops if top >= highest and top % 2 == 0))
 
 
-def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> Column:
+def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> ChartColumn:
     # Failures are at the base line, where heights are comparable.
     stack = (("down", bucket.failed), ("bad", bucket.rejected), ("ok", bucket.created), ("same", bucket.unchanged))
     bars, total = [], 0
@@ -132,7 +134,7 @@ def _column(index: int, bucket: Bucket, top: int, selection: Selection) -> Colum
             bars.append(Bar(css_class, f"{100 - 100 * total / top:.2f}", f"{100 * number / top:.2f}"))
     query_string = selection.query_string_within(bucket.since, bucket.until)
     is_running = _is_running(bucket, selection)
-    return Column(bucket, index * COLUMN_WIDTH, tuple(bars), query_string, bucket_label(bucket), is_running)
+    return ChartColumn(bucket, index * COLUMN_WIDTH, tuple(bars), query_string, bucket_label(bucket), is_running)
 
 
 def _is_running(bucket: Bucket, selection: Selection) -> bool:
@@ -165,7 +167,7 @@ def _labels(report: Report) -> Iterator[Label]:
 
 
 def _labelled_columns(report: Report) -> Sequence[int]:
-    """Return the indices of the columns to label: midnights, round hours or evenly spaced."""
+    """Return the indices of the columns to label: midnights, some full hours, or evenly spaced."""
     total = len(report.series)
     if report.step == "3h":
         midnights = [index for index, bucket in enumerate(report.series) if bucket.since.hour == 0]

@@ -1,5 +1,6 @@
 """OpenAPI description of statistics, attempts and downloads."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from apispec import APISpec
@@ -67,7 +68,7 @@ def _add_json(
     *codes: str,
 ) -> None:
     responses = {"200": describe_response("OK", schema)}
-    _describe(spec, path, name, summary, description, parameters, responses, *codes, security=KEY_OR_SESSION)
+    _describe(spec, path, name, summary, description, parameters, responses, *codes)
 
 
 def _add_file(spec: APISpec, path: str, name: str, media_type: str, *parameters: Json) -> None:
@@ -84,18 +85,8 @@ def _add_file(spec: APISpec, path: str, name: str, media_type: str, *parameters:
             "description": "A browser without a session is redirected to the login page",
             "headers": location,
         }
-    codes = ("exports_busy", "rate_limited")
-    _describe(
-        spec,
-        path,
-        name,
-        summary,
-        description,
-        [*_filter_parameters("7d"), *parameters],
-        responses,
-        *codes,
-        security=KEY_OR_SESSION,
-    )
+    parameters = (*_filter_parameters("7d"), *parameters)
+    _describe(spec, path, name, summary, description, parameters, responses, "exports_busy", "rate_limited")
 
 
 def _describe(
@@ -104,18 +95,17 @@ def _describe(
     name: str,
     summary: str,
     description: str,
-    parameters: list[Json],
+    parameters: Sequence[Json],
     responses: Json,
     *codes: str,
-    security: list[Json],
 ) -> None:
     operation = {
         "operationId": name,
         "tags": ["statistics"],
         "summary": summary,
         "description": description,
-        "security": security,
-        "parameters": parameters,
+        "security": KEY_OR_SESSION,
+        "parameters": list(parameters),
         "responses": responses | describe_problems((*_READ_CODES, *codes)),
     }
     spec.path(path, operations={"get": operation})

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
-from urllib.parse import urlencode
 from uuid import UUID
 
 from project.database import Database, ReadDatabase
@@ -18,7 +17,7 @@ from project.services import reports as service
 
 PAGE_SIZE = 25
 MAX_NEWER = 99
-"""Maximum number to which attempts newer than those on the page are counted."""
+"""Maximum number of newer attempts that a polling page announces."""
 NIL_ID = UUID(int=0)
 """An ID that is lower than the ID of any attempt."""
 MAX_SAME_LOGIN = 1000
@@ -51,7 +50,10 @@ class AnomalyNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """The data of the results page. A part whose query timed out is None."""
+    """The data of the results page.
+
+    A part is None if its query timed out or it has nothing to show.
+    """
 
     report: Report | None
     facets: Facets | None = None
@@ -67,15 +69,19 @@ class Results:
     """Number of attempts with these filters over all time; set only if the period has none. None if the query timed
     out."""
     has_no_attempts: bool = False
-    """Whether no attempt has ever been recorded."""
+    """Whether the table has no attempts at all; determined only if no attempt is selected."""
     lag_s: float = 0
     """Lag in seconds of the replica that the data was read from; infinite if unknown."""
     newest_id: UUID | None = None
-    """ID of the newest attempt: the page polls for attempts after it. None if the page does not poll."""
+    """ID of the newest attempt, or NIL_ID for an empty list: the page polls for attempts after it. None if the page
+    does not poll, because it does not show the end of an open period."""
 
 
 def get_results(database: Database, selection: Selection) -> Results:
-    """Read the data of the results page: statistics, chart and list of the same snapshot."""
+    """Read the data of the results page. The list is masked for the reader.
+
+    Statistics, chart and list have the same upper bound `max_seq`, unless the query for the statistics timed out.
+    """
     report, page = (
         _search_page(database, selection) if _is_scan(selection) else _read_report_and_page(database, selection)
     )
@@ -224,15 +230,16 @@ class Details:
     """The selection in which `newer` and `older` are next to the attempt. Both are None if there are no such attempts
     or the query timed out."""
     earlier: AttemptRow | None
-    """The previous attempt of the same person."""
+    """The previous attempt, probably of the same person, or None."""
     later: AttemptRow | None
-    """The next attempt of the same person, preferably the one that created the user."""
+    """The next attempt, probably of the same person, or None; preferably the one that created the user."""
     is_complete: bool
     """Whether the searches for `earlier` and `later` were complete. If not, None means: not found in time."""
     same_login_count: int = 0
-    """Number of earlier attempts with the same login, counted up to MAX_SAME_LOGIN; 0 also if the query timed out."""
+    """Number of earlier attempts with the same login, counted up to MAX_SAME_LOGIN; 0 also without a login or
+    if the query timed out."""
     same_login_query: str = ""
-    """Query string that selects those earlier attempts; "" if the reader must not see the login."""
+    """Query string that selects those earlier attempts; "" without a login or if the reader must not see it."""
 
     @property
     def has_more_same_login(self) -> bool:
@@ -263,11 +270,10 @@ def find_details(database: ReadDatabase, attempt_id: UUID, selection: Selection)
     if not attempt.username:
         return details
     same_login = AttemptFilter(text=f"={attempt.username}", until=attempt.received_at, unmasked=True)
-    until = attempt.received_at.astimezone(selection.zone).replace(tzinfo=None)
     return replace(
         details,
         same_login_count=try_query(service.count_up_to, database, same_login, MAX_SAME_LOGIN) or 0,
-        same_login_query="?" + urlencode({"to": until.isoformat(), "q": same_login.text})
+        same_login_query=selection.query_string_of_search(same_login.text, attempt.received_at)
         if visible.username == attempt.username
         else "",
     )

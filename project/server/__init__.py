@@ -20,15 +20,16 @@ from project.server.balancing import ConnectionBalancer
 from project.server.connections import RECEIVED, DescribeRefusal, plain_refusal
 from project.server.event_loop import BACKLOG
 from project.server.output import NonBlockingStream
+from project.server.parser import BODY_ALLOWANCE
 from project.server.supervisor import Supervisor
 from project.server.worker import HARD_BODY_LIMIT, run_worker
 
-__all__ = ["HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "serve"]
+__all__ = ["BODY_ALLOWANCE", "HARD_BODY_LIMIT", "RECEIVED", "STALLED_S", "STOP_S", "serve"]
 
 log = logging.getLogger(__name__)
 
 FINISH_S, STOP_S = 2.0, 3.0
-"""Seconds after the request deadline at which a stopping worker closes its connections, and at which it is killed."""
+"""Seconds added to the request deadline: so long after a stop signal a worker closes its connections, and is killed."""
 _M_ARENA_MAX = -8
 """The parameter M_ARENA_MAX of mallopt(3): maximum number of malloc arenas."""
 GC_OBJECTS = 20_000
@@ -37,8 +38,8 @@ SD_LISTEN_FDS_START = 3
 """File descriptor of the socket that systemd passes to the process LISTEN_PID (sd_listen_fds(3))."""
 _HOST_REMEDY = "HOST must be an address of this machine, such as 127.0.0.1, or :: for all of them"
 STALLED_S = 120
-"""Seconds after which a client that does not read its response is disconnected (TCP_USER_TIMEOUT, tcp(7)). Waitress has
-no such limit, and two stalled downloads would block other downloads."""
+"""Seconds after which a client that does not read its response is disconnected (TCP_USER_TIMEOUT, tcp(7)), where the
+system supports that. Waitress has no such limit, and two stalled downloads would block other downloads."""
 
 
 def serve(
@@ -57,15 +58,16 @@ def serve(
     body_limits: Mapping[str, int] = MappingProxyType({}),
     describe_refusal: DescribeRefusal = plain_refusal,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 after a clean stop.
+    """Serve until SIGTERM, SIGINT or SIGHUP. Raises SystemExit, with 0 only after a clean stop.
 
-    `app` must respond within `deadline_s`. When the service stops, clients that have not read their response FINISH_S
-    after that are disconnected. `greeting` takes the URL and returns the text to print once the workers run. `prepare`
-    runs first, in a child process; if it exits with EX_TEMPFAIL, the service starts and runs `prepare` again in the
-    background. In each worker, `start(index)` runs before the first request, `begin_stop` when a stop begins, and
-    `stop` after the last response. A worker that replaces another one has the same index. `body_limits` maps paths to
-    maximum body sizes in bytes; other paths have HARD_BODY_LIMIT. `describe_refusal` returns the responses to requests
-    that the server refuses before the application sees them.
+    `app` must respond within `deadline_s` seconds. Clients that have not read their response `deadline_s` + FINISH_S
+    after the signal are disconnected. `greeting` takes the URL and returns the text to print once the workers are
+    started, or "". `prepare`, if given, runs first, in a child process (see Supervisor.prepare()). In each worker,
+    `start(index)` runs before the first request, `begin_stop` when a stop begins, and `stop` after the last response. A
+    worker that replaces another one has the same index. `body_limits` maps paths to maximum body sizes in bytes, which
+    the application enforces: the server refuses bodies that exceed them by BODY_ALLOWANCE or more, and at other paths
+    those of HARD_BODY_LIMIT or more. `describe_refusal` returns the responses to requests that the server refuses
+    before the application sees them.
     """
     _use_one_malloc_arena()
     listener, balancer = _listen(host, port), ConnectionBalancer(workers)
@@ -149,7 +151,7 @@ def _listen_problem(error: OSError | UnicodeError) -> str:
 
 
 def _with_user_timeout(listener: socket.socket) -> socket.socket:
-    """Set TCP_USER_TIMEOUT of a socket, which accepted connections inherit; return the socket."""
+    """Set TCP_USER_TIMEOUT if supported (accepted sockets inherit it); return the socket."""
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_S * 1000)
     return listener

@@ -18,7 +18,7 @@ from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
 from project.server.parser import Parser
 
 KEEP_ALIVE_WAIT_S = 0.02
-"""Seconds for which a thread waits for the next request on a connection after it has sent a response."""
+"""Maximum seconds for which a thread waits for the next request on a connection after it has sent a response."""
 IDLE_S = 15
 """Seconds after which a connection without a request is closed."""
 RECEIVE_S = 20
@@ -31,15 +31,15 @@ Closing a socket with unread data resets the connection, and a client that is st
 GRACE_S = 1
 """Seconds without progress by the client after which a connection may be closed to make room for other connections."""
 DOWNLOAD_STALL_S = 120
-"""Seconds for which a download waits until its client has read some of the buffered data (1 MB at most)."""
+"""Seconds after which a download is ended whose client leaves more than 1 MiB of buffered data unread."""
 MAX_LARGE_BODIES = 8
-"""Maximum number of simultaneous bodies in a worker that exceed HARD_BODY_LIMIT, which some paths allow. Further bodies
+"""Maximum number of simultaneous bodies in a worker that reach HARD_BODY_LIMIT, which some paths allow. Further bodies
 are not read until another one ends, and are refused with 408 after RECEIVE_S: a hundred would fill the memory of a
 container."""
 _DISCARD_BYTES = 65536
 DescribeRefusal = Callable[[int, Mapping[str, object], str], tuple[list[tuple[str, str]], bytes]]
-"""Takes status, parameters for the error text, and Accept-Language of a refused request; returns headers and body of
-the response."""
+"""Takes status, parameters for the error text, and Accept-Language (or "") of a refused request; returns headers and
+body of the response."""
 RECEIVED = "useradd.received"
 """WSGI environment key of the time by time.monotonic() at which the request was complete and queued for a thread."""
 
@@ -83,9 +83,11 @@ class _ErrorTask(_SingleSendTask, ErrorTask):  # type: ignore[misc]
     """A task that responds to a request which the parser has refused."""
 
     def execute(self) -> None:
-        """Send the response that `describe_refusal` returns."""
+        """Send the response that `describe_refusal` returns, then close the connection."""
         error = self.request.error
         params = getattr(error, "params", None) or {"reason": error.body}
+        if error.code == 413 and self.request.body_limit:
+            params = {"limit": self.request.body_limit}
         language = self.request.headers.get("ACCEPT_LANGUAGE", "")
         headers, body = self.channel.server.describe_refusal(error.code, params, language)
         self.status = f"{error.code} {error.reason}"
@@ -96,7 +98,7 @@ class _ErrorTask(_SingleSendTask, ErrorTask):  # type: ignore[misc]
 
 
 class _Task(_SingleSendTask, WSGITask):  # type: ignore[misc]
-    """A task that passes the time of arrival to the application in environ[RECEIVED].
+    """A task that passes the time of queueing to the application in environ[RECEIVED].
 
     While the worker stops, the task closes the connection after the response.
     """
@@ -148,7 +150,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         super().__init__(*args, **options)
 
     def received(self, data: bytes) -> bool:
-        """Parse data from the client. The time limit of a request counts from its first byte."""
+        """Parse data from the client; return False if it is empty or the connection is closing.
+
+        The time limit of a request counts from its first byte.
+        """
         request = self.request
         is_parsed: bool = super().received(data)
         if self.request is not None and self.request is not request:
@@ -187,7 +192,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def _has_next(self) -> bool:
         """Return whether a next request has arrived; wait for it if enough threads are idle.
 
-        Waits up to KEEP_ALIVE_WAIT_S. Returns False for a pipelined request if other connections are queued.
+        Waits up to KEEP_ALIVE_WAIT_S. Returns False for a pipelined request if other connections are queued, or
+        data of the response is still buffered.
         """
         if self.requests:
             return not (self.total_outbufs_len or self.server.task_dispatcher.queue)
@@ -224,7 +230,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return self.total_outbufs_len > 0 and not self.is_held
 
     def can_be_closed(self) -> bool:
-        """Return whether this connection may be closed to make room for other connections."""
+        """Return whether this connection may be closed to make room for other connections.
+
+        It may if it lingers, or has waited for its client for more than GRACE_S.
+        """
         is_waiting = self.is_waiting or self.has_unread_response
         return is_waiting and (self.is_lingering or time.monotonic() - self._waiting_since > GRACE_S)
 
@@ -234,7 +243,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return is_in_use and not self.is_lingering, self._waiting_since
 
     def enforce_time_limits(self, now: float) -> None:
-        """Close an idle connection or refuse an incomplete request if its time limit is exceeded.
+        """Close an idle or lingering connection, or refuse an incomplete request, if it is late.
+
+        `now` is a time by time.monotonic().
 
         Does nothing while the connection is not waiting for data. Runs in the event loop. Clients that do not read are
         disconnected by TCP_USER_TIMEOUT.
@@ -255,7 +266,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.server.add_task(self)
 
     def handle_read(self) -> None:
-        """Read a part of a request, or discard the rest of a refused request."""
+        """Read a part of a request, or discard the rest of a refused request.
+
+        Refuses a request whose body has ended early. Closes the connection after LINGER_BYTES or at the end of input.
+        """
         if not self.is_lingering:
             if self._has_ended_early():
                 self._refuse_incomplete()
@@ -287,7 +301,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.server.add_task(self)
 
     def handle_write(self) -> None:
-        """Send data. After the last response, close the connection, or linger after a refusal."""
+        """Send data. After the last response, close the connection, or linger after a refusal.
+
+        Queues a paused pipelined request once all data is sent.
+        """
         if not (self._is_refused and self.close_when_flushed):
             super().handle_write()
             if self._is_paused and not self.total_outbufs_len:
@@ -311,7 +328,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def needs_event_loop(self) -> bool:
-        """Whether the event loop must send remaining data or close the connection."""
+        """Whether the event loop must send data, discard input, or close the connection."""
         is_closing = self.close_when_flushed or self.will_close or not self.connected
         return bool(
             self.total_outbufs_len or is_closing or self.is_lingering
@@ -325,7 +342,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(super().readable() and self._may_read_more() and not self.is_held)
 
     def _may_read_more(self) -> bool:
-        """Return whether to read more of the body. Limits large bodies to MAX_LARGE_BODIES."""
+        """Return whether to read more of the body.
+
+        Adds the connection to the worker's large bodies, which are limited to MAX_LARGE_BODIES.
+        """
         request, large = self.request, self.server.large_bodies
         if request is None or request.body_bytes_received < self.adj.max_request_body_size or self in large:
             return True
@@ -335,7 +355,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return True
 
     def del_channel(self, map: Any = None) -> None:  # noqa: A002 - waitress names it so
-        """Remove this closed connection from the event loop."""
+        """Remove this closed connection from the event loop and the large bodies."""
         self.server.large_bodies.discard(self)
         super().del_channel(map)
 
@@ -353,8 +373,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def _flush_outbufs_below_high_watermark(self) -> None:
         """Wait until the client of a download has read a part of the buffer.
 
-        Raises ClientDisconnected after DOWNLOAD_STALL_S. There are few downloads at a time. Other responses are
-        buffered completely: if threads waited for clients, some fifty clients that do not read would block all threads.
+        Raises ClientDisconnected after DOWNLOAD_STALL_S, or if the connection is closing. There are few downloads at a
+        time. Other responses are buffered completely: if threads waited for clients, some fifty clients that do not
+        read would block all threads.
         """
         if not self.is_streaming:
             return
@@ -370,7 +391,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 self.outbuf_lock.wait(max(0.0, end - time.monotonic()))
 
     def _flush_some(self, do_close: bool = True) -> bool:
-        """Send buffered data while holding the output lock.
+        """Send buffered data while holding the output lock; return whether any was sent.
 
         In waitress the event loop calls this method without the lock, because no thread sends meanwhile. Here a thread
         that holds the connection may send.

@@ -13,6 +13,7 @@ from project.server.connections import Channel, DescribeRefusal
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
+"""Maximum number of connections that the kernel queues until a worker accepts them."""
 MAX_CONNECTIONS = 500
 """Maximum number of open connections of a worker. Beyond it, connections that wait for their client are closed."""
 CHECK_EVERY_S = 1.0
@@ -31,12 +32,15 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     describe_refusal: DescribeRefusal
     beat: Callable[[], None]
     large_bodies: set[Channel]
-    """The connections that receive a body larger than HARD_BODY_LIMIT."""
+    """The connections with a body that has reached HARD_BODY_LIMIT, until it is answered."""
     _next_check_at = _next_accept_at = _next_log_at = 0.0
     _closed_count = 0
 
     def readable(self) -> bool:
-        """Return whether to accept connections. Enforces time limits: each round calls this method."""
+        """Return whether to accept connections. Each round of the event loop calls this method.
+
+        Counts a heartbeat, and enforces time limits every CHECK_EVERY_S.
+        """
         self.beat()
         now = time.monotonic()
         if now >= self._next_check_at:
@@ -58,7 +62,10 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             self._make_room("connection limit")
 
     def accept(self) -> Any:
-        """Accept a connection; return None if the system lacks the resources for it."""
+        """Accept a connection; return None if there is none, or resources are exhausted.
+
+        If exhausted, closes another connection, or pauses for ACCEPT_PAUSE_S. Raises other errors as OSError.
+        """
         try:
             return super().accept()
         except OSError as error:
@@ -69,7 +76,10 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             return None
 
     def _make_room(self, cause: str) -> bool:
-        """Close a connection that waits for its client; return False if there is none."""
+        """Close a connection that waits for its client; return False if there is none.
+
+        Logs a warning, at most once per LOG_EVERY_S.
+        """
         candidates = filter(Channel.can_be_closed, self.active_channels.values())
         channel = min(candidates, key=Channel.closing_order, default=None)
         if channel is not None:
@@ -86,7 +96,10 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         return (addr[0].removeprefix("::ffff:"), *addr[1:])
 
     def stop_listening(self) -> None:
-        """Accept pending connections, then close the socket. Runs in the event loop."""
+        """Accept pending connections (at most BACKLOG), then close the socket.
+
+        Runs in the event loop.
+        """
         for _ in range(BACKLOG):
             super().handle_accept()
         self.del_channel()

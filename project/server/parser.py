@@ -1,4 +1,4 @@
-"""Parsing of requests that is stricter than that of waitress 3.0.2."""
+"""Parses requests, stricter than waitress 3.0.2, and refuses late and incomplete ones."""
 
 from copy import copy
 from typing import Any
@@ -8,8 +8,11 @@ from waitress.receiver import ChunkedReceiver
 from waitress.utilities import BadRequest, Error
 
 SUPPORTED_VERSIONS = {"1.0", "1.1"}
-MAX_CHUNK_LINE = 1024
-"""Maximum length in bytes of the line with the size and extensions of a chunk."""
+MAX_CHUNK_LINE_BYTES = 1024
+"""Maximum length of the line with the size and extensions of a chunk while its end has not arrived."""
+BODY_ALLOWANCE = 2**20
+"""Excess in bytes over the limit of its path at which the server refuses a body: the application, which
+refuses smaller excesses, also records them."""
 
 
 class RequestTimeoutError(Error):  # type: ignore[misc]  # waitress has no types
@@ -27,7 +30,7 @@ class VersionNotSupportedError(Error):  # type: ignore[misc]
 
 
 class _ChunkedBodyReceiver(ChunkedReceiver):  # type: ignore[misc]
-    """A receiver of chunked bodies that refuses empty lines and lines that end with a bare LF."""
+    """A receiver of chunked bodies that refuses empty, overlong and LF-terminated lines."""
 
     error: Error | None
 
@@ -41,7 +44,10 @@ class _ChunkedBodyReceiver(ChunkedReceiver):  # type: ignore[misc]
         return consumed
 
     def _next_part(self, data: bytes) -> bytes:
-        """Return the bytes up to the end of the chunk or line; set `error` if the line is invalid."""
+        """Return the bytes up to the end of the chunk or line; set `error` if the line is invalid.
+
+        Returns all of `data` within the trailer.
+        """
         if self.chunk_remainder:
             return data[: self.chunk_remainder]
         if self.validate_chunk_end:
@@ -50,7 +56,9 @@ class _ChunkedBodyReceiver(ChunkedReceiver):  # type: ignore[misc]
             return data
         part = data[: data.find(b"\n") + 1] or data
         line = self.control_line + part
-        is_valid = line.endswith(b"\r\n") and line != b"\r\n" if line.endswith(b"\n") else len(line) <= MAX_CHUNK_LINE
+        is_valid = (
+            line.endswith(b"\r\n") and line != b"\r\n" if line.endswith(b"\n") else len(line) <= MAX_CHUNK_LINE_BYTES
+        )
         if not is_valid:
             self.error = BadRequest("Invalid chunk size")
         return part
@@ -62,9 +70,12 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     Waitress crashes on a Content-Length of 5000 digits and on an invalid host in the URL. Waitress accepts
     Content-Length together with Transfer-Encoding, ignores Transfer-Encoding outside HTTP/1.1, and accepts an empty one
     and repeated `chunked`. Unlike a proxy, it may then take a body for the next request (RFC 9112, 6.1 and 11.2).
+    Versions other than HTTP/1.0 and 1.1 are refused with 505.
     """
 
     adj: Any
+    body_limit: int | None = None
+    """Maximum size of the body in bytes, if the path has its own limit; otherwise None."""
     body_bytes_received: int
     body_rcv: Any
     chunked: bool
@@ -83,14 +94,18 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the request line and headers. Raises ParsingError."""
+        """Parse the request line and headers; set `body_limit`.
+
+        Raises ParsingError, or TransferEncodingNotImplemented.
+        """
         try:
             super().parse_header(header_plus)
         except ValueError as error:
             raise ParsingError(str(error)[:80]) from error
-        if limit := getattr(self.adj, "body_limits", {}).get(self.path):
+        self.body_limit = getattr(self.adj, "body_limits", {}).get(self.path)
+        if self.body_limit:
             self.adj = copy(self.adj)
-            self.adj.max_request_body_size = limit
+            self.adj.max_request_body_size = self.body_limit + BODY_ALLOWANCE
         if b"transfer-encoding" in header_plus.lower():
             self._check_coding(header_plus)
         if self.chunked:

@@ -1,4 +1,4 @@
-"""The parent process of all workers: forks them, replaces dead ones, and stops them."""
+"""The parent process of all workers: forks them, replaces dead or hung ones, stops them."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ _RESTART_DELAY_S = 1.0
 """Seconds before a failed preparation or fork is retried, and before a worker is replaced that ran for less time."""
 
 _UNUSED_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGPIPE", "SIGIO", "SIGPWR")
-"""Signals that end a process by default and have no meaning for this service. Some systems lack some of them."""
+"""Signals that end a process by default and mean nothing to this service if sent to it. Some systems lack some."""
 _CLEAN_STATUSES = {0, signal.SIGTERM}
 """Wait statuses of workers that have ended cleanly. SIGTERM kills a worker that has not begun to serve."""
 
@@ -37,7 +37,8 @@ def stop_signals() -> list[signal.Signals]:
 class Supervisor:
     """Runs `work(index)` in `count` worker processes until a stop signal.
 
-    Workers that have not ended `stop_s` seconds after the signal are killed.
+    Workers that have not ended `stop_s` seconds after the signal are killed. Creating a supervisor
+    blocks or ignores signals in this process, and makes its log non-blocking.
     """
 
     def __init__(self, work: Callable[[int], None], count: int, listener: socket.socket, stop_s: float) -> None:
@@ -61,8 +62,8 @@ class Supervisor:
     def prepare(self, prepare: Callable[[], None]) -> None:
         """Run `prepare` in a child process and wait for it up to PREPARE_S.
 
-        If `prepare` fails within this time, the supervisor exits. If it takes longer, or exits with EX_TEMPFAIL, it
-        continues in the background, where it is retried after every failure.
+        If `prepare` fails within this time, raises SystemExit with its exit status (1 after a signal). If it takes
+        longer, or exits with EX_TEMPFAIL, it continues in the background, where it is retried after every failure.
         """
         pid, end = self._fork(prepare), time.monotonic() + PREPARE_S
         while pid and time.monotonic() < end:
@@ -92,7 +93,10 @@ class Supervisor:
             self._workers[pid] = (index, time.monotonic())
 
     def watch(self) -> int:
-        """Replace workers that die or hang, until a stop signal; return the exit status."""
+        """Replace workers that die or hang, until a stop signal, then stop; return the exit status.
+
+        The status is 0 if all workers ended cleanly and all child processes in time, otherwise 1.
+        """
         while (signum := self._next_signal()) in {None, signal.SIGCHLD}:
             for pid, status in _reap():
                 self._handle_exit(pid, status)
@@ -102,7 +106,7 @@ class Supervisor:
         return self._stop()
 
     def _next_signal(self) -> int | None:
-        """Wait for a signal and return it, or None after heartbeats.CHECK_EVERY_S without one."""
+        """Wait for a signal and return it, or None after heartbeats.CHECK_EVERY_S (macOS: never)."""
         if sys.platform == "darwin":  # has no sigtimedwait()
             return signal.sigwait(self._watched)
         received = signal.sigtimedwait(self._watched, heartbeats.CHECK_EVERY_S)

@@ -18,7 +18,7 @@ from project.server.event_loop import BACKLOG, Server
 from project.server.heartbeats import Heartbeats
 
 HARD_BODY_LIMIT = 256 * 1024
-"""Maximum size of a body in bytes, except at the paths in `body_limits`. Waitress refuses larger bodies; the
+"""Size in bytes from which Waitress refuses a body, except at the paths in `body_limits`; the
 application neither sees nor records them."""
 UNLIMITED_BYTES = 2**31
 """A buffer size that no connection reaches, so that waitress never writes to a temporary file."""
@@ -39,7 +39,10 @@ def run_worker(
     body_limits: Mapping[str, int],
     describe_refusal: DescribeRefusal,
 ) -> None:
-    """Serve as worker `index` until a stop signal, then finish requests within `finish_s`."""
+    """Serve as worker `index` until a stop signal, then finish requests within `finish_s`.
+
+    Calls `begin_stop` in the signal handler. Runs in the main thread.
+    """
     dispatcher = Dispatcher()
     dispatcher.set_thread_count(threads)
     settings: Any = waitress_settings(listener, threads)
@@ -104,7 +107,8 @@ def _exit(signum: int, frame: FrameType | None) -> None:
 def _finish(server: Server, finish_s: float) -> None:
     """Stop listening, finish accepted requests in at most `finish_s`, end the event loop.
 
-    Uses internals of waitress 3.0.2, so its version is pinned; a test covers them.
+    Ends early after QUIET_S without a request. Disconnects the remaining clients. Uses internals of waitress 3.0.2, so
+    its version is pinned; a test covers them.
     """
 
     server.trigger.pull_trigger(server.stop_listening)  # runs in the loop's thread
@@ -120,7 +124,7 @@ def _finish(server: Server, finish_s: float) -> None:
 
 
 def _disconnect(channel: Any) -> None:
-    """Wake a thread that waits for a slow client: waitress would wait 5 s for the thread."""
+    """Disconnect; wake a thread that waits for a slow client: waitress would wait 5 s for it."""
     with channel.outbuf_lock:
         channel.connected = False
         channel.outbuf_lock.notify()

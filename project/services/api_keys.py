@@ -93,14 +93,12 @@ def find_key(database: Database, key_id: UUID) -> ApiKey | None:
     return database.read_transaction(queries.find_key_by_id, key_id)
 
 
-def find_keys(database: Database, limit: int, before: UUID | None) -> list[ApiKey]:
-    """Return at most `limit` keys older than `before`, newest first, including revoked ones."""
+def find_keys(database: Database, limit: int | None = None, before: UUID | None = None) -> list[ApiKey]:
+    """Return at most `limit` keys older than `before`, by default all keys, newest first.
+
+    The result includes revoked keys.
+    """
     return database.read_transaction(queries.find_keys, limit, before)
-
-
-def find_all_keys(database: Database) -> list[ApiKey]:
-    """Return all keys including revoked ones, newest first."""
-    return database.read_transaction(queries.find_keys)
 
 
 def _log(event: str, key_id: UUID, by: UUID | None) -> None:

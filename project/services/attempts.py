@@ -26,7 +26,6 @@ from project.queries.aggregates import prune_attempts
 from project.queries.maintenance import Deleted, delete_expired_keys, limit_lock_wait, probe_commit
 from project.queries.masks import FINISHED, mask_next_attempts, set_watermark
 from project.queries.registration import insert_attempt, insert_attempts, insert_group
-from project.services.clock import elapsed_ms
 from project.spool import APPEND_TIMEOUT_S, DRAIN_BATCH, Intent, Spool, SpoolError, Undelivered
 
 P = ParamSpec("P")
@@ -78,7 +77,7 @@ def record_attempt(
 def build_record(attempt: NewAttempt, status: int, code: str, errors: tuple[FieldError, ...] = ()) -> AttemptRecord:
     """Build the record of an attempt for which a response with this status is sent now."""
     return AttemptRecord(
-        attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=elapsed_ms(attempt)
+        attempt=attempt, status=status, answered=status, code=code, errors=errors, duration_ms=attempt.elapsed_ms()
     )
 
 

@@ -48,8 +48,8 @@ def find_refused_rows(database: Database, import_id: UUID, limit: int | None = N
 
 def start_import(database: Database, passwords: Passwords, import_id: UUID, by: UUID) -> None:
     """Start creating the users of a checked import. Does nothing in any other state."""
-    database.write_transaction(queries.start_import, import_id, passwords.kid)
-    _log("import started", import_id, by)
+    if database.write_transaction(queries.start_import, import_id, passwords.kid):
+        _log("import started", import_id, by)
 
 
 def download_credentials(database: Database, passwords: Passwords, run: ImportRun, by: UUID) -> list[CredentialsRow]:

@@ -28,7 +28,10 @@ class CountersUnavailableError(Exception):
 
 
 class Counters(Protocol):
-    """Interface of rate limit counters, in this process or in Redis."""
+    """Interface of rate limit counters, in this process or in Redis.
+
+    The methods raise CountersUnavailableError if Redis fails.
+    """
 
     def consume(self, hits: Sequence[Hit]) -> ExceededLimit | None:
         """Count hits in order until one exceeds its limit; return which one, or None."""
@@ -82,7 +85,7 @@ class RateLimiter:
         return self._unavailable_until is not None
 
     def _call(self, method: Literal["consume", "refund"], hits: Sequence[Hit]) -> ExceededLimit | None:
-        if self._shared is not None and self._should_use_shared():
+        if self._shared is not None and self._acquire_shared():
             try:
                 exceeded: ExceededLimit | None = getattr(self._shared, method)(hits)
             except CountersUnavailableError as error:
@@ -93,7 +96,8 @@ class RateLimiter:
         result: ExceededLimit | None = getattr(self._local, method)(hits)
         return result
 
-    def _should_use_shared(self) -> bool:
+    def _acquire_shared(self) -> bool:
+        """Return whether this call uses Redis: after a failure, only one call per pause does."""
         until, now = self._unavailable_until, time.monotonic()  # read once: another thread may reset the time
         if until is None:
             return True

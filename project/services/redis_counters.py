@@ -29,8 +29,9 @@ for index, key in ipairs(KEYS) do
 end
 return {0, 0}
 """
-"""Does the same as LocalCounters.consume(), in one round trip. Redis runs scripts atomically, so every counter gets its
-expiry."""
+"""Lua script that counts hits as LocalCounters.consume() does, in one round trip. Returns the number of the hit that
+exceeds its limit, from 1, and the milliseconds left in its window; zeros if no limit is exceeded. Redis runs scripts
+atomically, so every counter gets its expiry."""
 
 _REFUND = """
 for index, key in ipairs(KEYS) do
@@ -41,7 +42,7 @@ for index, key in ipairs(KEYS) do
     end
 end
 """
-"""Does the same as LocalCounters.refund(), in one round trip."""
+"""Lua script that subtracts hits as LocalCounters.refund() does, in one round trip."""
 
 _names = NameLookup()
 

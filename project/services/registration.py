@@ -8,7 +8,6 @@ from project.domain.errors import IdentifiersTakenError, RecordedRefusalError, R
 from project.domain.passwords import Passwords
 from project.domain.registration import Credentials, Decision, NewUser, Registration, User
 from project.queries import registration as queries
-from project.services.clock import elapsed_ms
 
 MAX_GROUP_SIZE = 100
 """Maximum number of registrations per transaction of register_many()."""
@@ -74,7 +73,7 @@ def _member(passwords: Passwords, registration: Registration, password: str) -> 
     return queries.useradd_member(
         registration.attempt,
         registration.new_user,
-        duration_ms=elapsed_ms(registration.attempt),
+        duration_ms=registration.attempt.elapsed_ms(),
         kid=passwords.kid,
         password_hash=passwords.hash_generated(password),
         is_admin=registration.is_admin,

@@ -118,11 +118,14 @@ def _open_report(connection: Connection, attempt_filter: AttemptFilter, zone: Zo
 
 
 def _empty_report(attempt_filter: AttemptFilter, since: datetime | None, zone: ZoneInfo, now: datetime) -> Report:
+    until = min(attempt_filter.until or now, now + timedelta(seconds=1))
+    if since is not None and attempt_filter.since is None:  # the first attempt, perhaps by a clock that is ahead
+        until = max(until, since + timedelta(seconds=1))
     return Report(
         attempt_filter=attempt_filter,
         zone=zone,
         since=since,
-        until=min(attempt_filter.until or now, now + timedelta(seconds=1)),
+        until=until,
         step="day",
         by_status=(),
         by_code=(),
@@ -170,21 +173,25 @@ def search_page(
 ) -> Page:
     """Return a page of the newest matches of a text search, or the matches found in time.
 
-    Searches backwards in periods of growing length, so that matches found before the time limit are returned.
+    Searches backwards in periods of growing length, so that matches found before the time limit are returned. The first
+    period has no end unless the filter has one, because other instances may have clocks that are ahead.
     """
     end = time.monotonic() + SEARCH_TIMEOUT_S
     first = attempt_filter.since or _run_query(database, queries.find_first_received_at, AttemptFilter())
-    newest = now + timedelta(seconds=1)
-    until, length = min(attempt_filter.until or newest, newest), FIRST_SEARCH_PERIOD
+    until, length = attempt_filter.until, FIRST_SEARCH_PERIOD
+    since = min(until or now, now) - length
     found: list[AttemptRow] = []
-    while first is not None and first < until and len(found) <= limit:
-        part = replace(attempt_filter, since=max(first, until - length), until=until)
+    while first is not None and len(found) <= limit:
+        part = replace(attempt_filter, since=max(first, since), until=until)
         missing, timeout_s = limit + 1 - len(found), max(end - time.monotonic(), 0.01)
         try:
             found += _run_query(database, queries.find_attempts, part, missing, before=before, timeout_s=timeout_s)
         except SearchTooBroadError:
-            return Page(attempts=found, has_newer=before is not None, has_older=False, searched_since=until)
-        until, length = until - length, 2 * length
+            return Page(attempts=found, has_newer=before is not None, has_older=False, searched_since=until or now)
+        if since <= first:
+            break
+        until, length = since, 2 * length
+        since -= length
     return Page(attempts=found[:limit], has_newer=before is not None, has_older=len(found) > limit)
 
 

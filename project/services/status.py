@@ -59,9 +59,9 @@ def _without_none(times: Iterable[float | None]) -> list[float]:
     return [time for time in times if time is not None]
 
 
-def _clock_time(at: float | None) -> datetime | None:
+def _clock_time(monotonic_s: float | None) -> datetime | None:
     """Convert a value of time.monotonic() to a time in UTC. None stays None."""
-    return None if at is None else datetime.now(UTC) - timedelta(seconds=time.monotonic() - at)
+    return None if monotonic_s is None else datetime.now(UTC) - timedelta(seconds=time.monotonic() - monotonic_s)
 
 
 def get_status(

@@ -20,7 +20,8 @@ HOST = "127.0.0.1"
 PORTS = range(20000, 32768)
 """Ports below the ephemeral ones: no outgoing connection takes the port of a stopped server."""
 MAX_WORKERS = 16
-"""Number of pytest-xdist's workers, each of which has ports of its own: a port is free until its server listens."""
+"""Maximum number of workers of pytest-xdist. Each worker draws its own ports: until a server listens on it, a port that
+one worker has drawn seems free to the others."""
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % MAX_WORKERS
 ENDED_STATES = frozenset("ZX")
 """States of ended processes: zombie, dead."""

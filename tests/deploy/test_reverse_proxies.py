@@ -13,6 +13,8 @@ import pytest
 
 from project.admin import imports
 from project.api import bulk
+from project.contract.import_runner import MAX_FILE_BYTES
+from project.server import BODY_ALLOWANCE
 from tests.builders import csrf_token
 from tests.chaos.load import Load, new_body, new_key, summarize
 from tests.chaos.processes import HOST, eventually
@@ -38,7 +40,10 @@ WAITING = """
 """
 """The connections that wait for a lock to create users. Upkeep may wait for it, too."""
 SLOW_CLIENTS = 30
-LARGE = [(path, bulk.HARD_BODY_LIMIT) for path in bulk.PATHS] + [(imports.UPLOAD_PATH, imports.HARD_BODY_LIMIT)]
+LARGE = [
+    *((path, bulk.MAX_BULK_BODY_BYTES + BODY_ALLOWANCE) for path in bulk.PATHS),
+    (imports.UPLOAD_PATH, MAX_FILE_BYTES + BODY_ALLOWANCE),
+]
 """Paths that accept more than 256 KiB, and the largest body that the service reads."""
 
 

@@ -113,7 +113,7 @@ def errors() -> Iterator[tuple[str, Exception]]:
     for code, field_code in FIELD_CODES.items():
         fields = (FieldError(f"field_{variant}", code, variant, PARAMS) for variant in field_code.messages)
         yield code, ValidationFailedError(tuple(fields))
-    for error in (RateLimitedError(12), RefusalError("body_too_large"), CSRFError(), RuntimeError("a defect")):
+    for error in (RateLimitedError(12), CSRFError(), RuntimeError("a defect")):
         yield repr(error), error
     for status in (400, 403, 404, 413, 415, 422, 429, 501):
         yield f"HTTP {status}", exceptions.default_exceptions[status]()

@@ -140,6 +140,14 @@ def test_the_file_is_longer_than_a_block(
     assert len(administrator.get("/admin/audit/export.csv").text.splitlines()) == 1 + 5
 
 
+def test_a_download_about_an_invalid_id_is_refused_instead_of_containing_everything(administrator: FlaskClient) -> None:
+    response = administrator.get("/admin/audit/export.csv?about=anna", headers={"Accept-Language": "en"})
+
+    assert (response.status_code, response.get_json()["code"]) == (400, "unknown_parameter")
+    assert "cannot be “anna”" in response.get_json()["detail"]
+    assert administrator.get("/admin/audit/?about=anna").status_code == 200
+
+
 @pytest.mark.parametrize("address", ["/admin/audit/", "/admin/audit/export.csv"])
 def test_only_auditors_and_administrators_read_it(reader: FlaskClient, app: Flask, rows: Rows, address: str) -> None:
     statuses = {}

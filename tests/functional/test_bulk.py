@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from project.api import bulk
 from project.contract.error_codes import EXAMPLE_USER
 from project.domain.errors import OutcomeUnknownError
+from project.http.request_state import MAX_BODY_BYTES
 from project.runtime import Runtime, get_runtime
 from project.services.registration import MAX_GROUP_SIZE
 from tests.builders import ANNA, IVAN, KEY, log_in, useradd
@@ -67,6 +68,14 @@ def test_an_array_is_answered_by_an_array_at_every_address(client: FlaskClient, 
 
     assert (response.status_code, response.mimetype) == (200, JSON)
     assert [(answer["line"], answer["status"]) for answer in response.json or []] == [(1, 201), (2, 201), (3, 422)]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize(("length", "status"), [(MAX_BODY_BYTES, 201), (MAX_BODY_BYTES + 1, 413)])
+def test_a_line_may_be_as_long_as_a_request_body(client: FlaskClient, length: int, status: int, ending: str) -> None:
+    [answer] = answers(post(client, json.dumps(ANNA).ljust(length) + ending))
+
+    assert answer["status"] == status
 
 
 def test_a_wrong_line_affects_no_other_and_is_explained(client: FlaskClient, rows: Rows) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from click.testing import Result
@@ -9,6 +10,8 @@ from flask import Flask
 from flask.cli import FlaskGroup
 from flask.testing import FlaskClient
 
+from config import Config
+from project.cli.greeting import login_address
 from tests.builders import ANNA, log_in, useradd
 from tests.conftest import Rows
 
@@ -39,6 +42,22 @@ def test_the_created_administrator_can_log_in(create_admin: Command, client: Fla
         ("boss", True, "Boss@example.org")
     ]
     assert log_in(client, printed[1], printed[2]).location == "/results/"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "address"),
+    [
+        ("users.example.org", "https://users.example.org/login/"),
+        ("Users.Example.org:8443", "https://users.example.org/login/"),
+        ("[2001:db8::1]", "https://[2001:db8::1]/login/"),
+        ("[2001:db8::1]:8443", "https://[2001:db8::1]/login/"),
+        ("2001:db8::1", "https://[2001:db8::1]/login/"),
+    ],
+)
+def test_the_printed_address_is_valid_however_the_trusted_host_is_written(
+    config: Config, trusted: str, address: str
+) -> None:
+    assert login_address(replace(config, https_only=True, trusted_hosts=(".example.com", trusted))) == address
 
 
 def test_a_user_created_by_the_api_is_not_an_administrator(client: FlaskClient, rows: Rows) -> None:

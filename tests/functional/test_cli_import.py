@@ -19,6 +19,7 @@ from openpyxl import Workbook, load_workbook
 
 from project.cli import imports
 from project.domain.errors import DatabaseUnavailableError
+from project.importers.rows import MAX_LINE_LENGTH
 from project.services import registration
 from tests.builders import ANNA, IVAN, log_in, useradd
 from tests.conftest import Rows
@@ -458,6 +459,30 @@ def test_an_overlong_line_is_refused_and_the_next_one_is_read(run: Command, tmp_
 
     assert last_line(result) == "2 rows: 1 created, 0 existing, 1 refused"
     assert "16 KB" in table(tmp_path / "errors.csv")[1][-1]
+
+
+@pytest.mark.parametrize("length", range(MAX_LINE_LENGTH - 2, MAX_LINE_LENGTH + 4))
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+def test_rows_are_numbered_by_lines_however_long_a_line_is(
+    run: Command, tmp_path: Path, length: int, ending: str
+) -> None:
+    wrong = "Мария,user7,12,"
+    result = run(csv_file("x" * length, *people(1), wrong).replace("\n", ending), ".csv")
+
+    assert last_line(result) == "3 rows: 1 created, 0 existing, 2 refused"
+    long, short = (row[-1] for row in table(tmp_path / "errors.csv")[1:])
+    assert long.startswith("Row 2. ")
+    assert ("16 KB" in long) is (length > MAX_LINE_LENGTH)
+    assert short.startswith("Row 4. ")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", ""], ids=["LF", "CRLF", "none"])
+@pytest.mark.parametrize("length", range(MAX_LINE_LENGTH - 2, MAX_LINE_LENGTH + 4))
+def test_a_line_of_json_may_be_as_long_as_a_request_body(run: Command, length: int, ending: str) -> None:
+    result = run(ndjson(IVAN) + json.dumps(ANNA).ljust(length) + ending)
+
+    is_refused = length > MAX_LINE_LENGTH
+    assert last_line(result) == f"2 rows: {2 - is_refused} created, 0 existing, {int(is_refused)} refused"
 
 
 def test_the_import_waits_while_postgresql_is_unavailable(

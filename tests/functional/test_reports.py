@@ -206,6 +206,33 @@ def test_a_period_can_be_given_to_the_minute(reader: FlaskClient, app: Flask) ->
     assert 'type="datetime-local" step="any" value="2026-03-10T12:30"' in page
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/results/?code=blank&period=all",
+        "/results/?q=ahead&period=all",
+        "/api/v1/stats/?code=blank",
+        *(f"/results/export.{ending}?code=blank&period=all" for ending in ("txt", "csv", "xlsx")),
+    ],
+)
+def test_attempts_of_an_instance_whose_clock_is_ahead_are_shown(reader: FlaskClient, app: Flask, address: str) -> None:
+    attempt_id = keep(app, ago(seconds=-30), username="ahead", status=422, code="blank")
+
+    response = reader.get(address, headers={"Accept-Language": "en"}, buffered=True)
+
+    assert response.status_code == 200
+    match address.partition("?")[0].rpartition(".")[2]:
+        case "xlsx":
+            assert response.data.startswith(b"PK")
+        case "txt" | "csv":
+            assert str(attempt_id) in response.text
+        case _ if address.startswith("/api"):
+            assert response.get_json()["total"] == 1
+        case _:
+            assert logins(response.text) == ["ahead"]
+            assert headline_numbers(response.text)[0] == "1"
+
+
 def test_an_end_before_the_start_is_an_error_at_its_field(reader: FlaskClient) -> None:
     response = reader.get("/results/?period=dates&from=2026-03-11&to=2026-03-10")
 

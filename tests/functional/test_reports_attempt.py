@@ -7,14 +7,17 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import NotFound, TooManyRequests
 
 from project.contract.error_codes import FIELD_CODES, PROBLEMS
 from project.domain.errors import DatabaseUnavailableError, OverloadedError
+from project.presentation.selection import parse_selection
 from project.services import reports as service
 from tests.builders import ANNA, HTML, IVAN, KEY, useradd
 from tests.conftest import Rows
@@ -208,6 +211,28 @@ def test_earlier_attempts_of_the_login_are_found_in_another_spelling(reader: Fla
 
     (earlier,) = links(page, "ещё 3 запроса")
     assert "1–3 из 3" in text_of(reader.get(earlier).text)
+
+
+def test_the_link_to_earlier_attempts_of_the_login_keeps_only_the_time_zone(reader: FlaskClient, app: Flask) -> None:
+    keep(app, ago(minutes=10), username="anna", status=409, code="username_taken")
+    current = keep(app, ago(minutes=5), username="anna")
+
+    page = show(reader, current, "?tz=UTC&code=blank&period=30d&q=an")
+
+    (earlier,) = links(page, "ещё 1 запрос")
+    assert {"tz=UTC", "q=%3Danna", "period=dates"} <= set(urlsplit(earlier).query.split("&"))
+    assert "code" not in earlier
+    assert "1–1 из 1" in text_of(reader.get(earlier).text)
+
+
+@pytest.mark.parametrize(("hour", "offset"), [(0, "+02:00"), (1, "+01:00")])
+def test_the_link_to_earlier_attempts_tells_apart_the_hour_that_occurs_twice(hour: int, offset: str) -> None:
+    received = datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
+    selection = parse_selection(MultiDict(), ZoneInfo("Europe/Berlin"), received)
+
+    query = parse_qs(selection.query_string_of_search("=anna", received)[1:])
+
+    assert query["to"] == [f"2026-10-25T02:30{offset}"]
 
 
 def test_the_first_attempt_of_a_login_is_marked(reader: FlaskClient, app: Flask) -> None:

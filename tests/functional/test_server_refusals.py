@@ -47,6 +47,12 @@ def test_a_request_that_the_server_refuses_gets_a_problem_document(
     assert client.get(document["type"]).status_code == 200
 
 
+def test_a_body_of_several_users_may_be_as_large_as_its_path_allows(app: Flask) -> None:
+    document = refusal(app, 413, {"limit": 8 * 2**20})[1]
+
+    assert document["detail"] == "At most 8192 KB are accepted: split the list."
+
+
 def test_a_body_that_is_shorter_than_its_content_length_is_explained(app: Flask) -> None:
     assert refusal(app, 400, LENGTHS)[1]["detail"] == (
         "Only 4 of 9 bytes of the body were sent: Content-Length counts bytes, not letters."

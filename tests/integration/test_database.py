@@ -62,6 +62,22 @@ def test_a_slow_statement_ends_at_the_deadline(runtime: Runtime, postgres_url: s
         short_deadline_database(postgres_url).write_transaction(select_value, "select pg_sleep(60)")
 
 
+def test_a_plan_that_is_cached_while_a_table_is_empty_uses_its_index(runtime: Runtime) -> None:
+    def explain(connection: Connection) -> str:
+        connection.exec_driver_sql("create temporary table growing (id integer primary key) on commit drop")
+        connection.exec_driver_sql("analyze growing")
+        connection.exec_driver_sql("set local plan_cache_mode = force_generic_plan")
+        connection.exec_driver_sql("prepare find_growing as select 1 from growing where id = $1 for key share")
+        plan = connection.exec_driver_sql("explain execute find_growing (1)").scalars().all()
+        connection.exec_driver_sql("deallocate find_growing")
+        return "\n".join(plan)
+
+    plan = runtime.database.run_once(explain)
+
+    assert "Index Scan" in plan
+    assert "Seq Scan" not in plan
+
+
 def test_a_connection_to_a_silent_server_ends_at_the_deadline(runtime: Runtime) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         database = short_deadline_database(f"postgresql://u:p@127.0.0.1:{listener.getsockname()[1]}/d")

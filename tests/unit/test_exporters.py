@@ -20,6 +20,7 @@ from project.domain.lines import Block, Layout
 from project.domain.masking import mask_phone
 from project.domain.messages import Messages
 from project.domain.reports import Bucket, CodeCount, Durations, Report, StatusCount, day_edges
+from project.exporters import RAW_STREAMS
 from project.exporters import csv as csv_file
 from project.exporters import text as text_file
 from project.exporters.names import file_name
@@ -586,7 +587,7 @@ def test_only_the_raw_csv_has_values_that_look_like_formulas(column: str, value:
 
     shown, raw = (
         next(csv.DictReader(io.StringIO(csv_of([row], stream).decode(), newline="")))[column.removesuffix("_masked")]
-        for stream in (csv_file.stream, csv_file.stream_raw)
+        for stream in (csv_file.stream, RAW_STREAMS["csv"])
     )
 
     is_harmless = column == "phone_masked" and value == "+1"

@@ -193,6 +193,15 @@ def test_the_members_of_a_failed_group_are_tried_alone_and_know_whether_it_may_b
     assert sorted(statement.alone) == [("a", may_be_committed), ("b", may_be_committed)]
 
 
+def test_nothing_was_sent_for_a_member_that_becomes_the_leader_just_after_its_wait(statement: Statement) -> None:
+    late = Member("late", frozenset())
+    late.may_be_committed = late.is_leader = True  # as if it was woken between the end of its wait and the lock
+
+    statement.commit._lead(late)
+
+    assert statement.alone == [("late", False)]
+
+
 def test_no_group_begins_soon_after_one_has_failed(statement: Statement) -> None:
     statement.hold()
     gathered = statement.gather(("a",), ("b",))

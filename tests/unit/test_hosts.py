@@ -82,6 +82,12 @@ def test_a_lookup_that_found_no_thread_does_not_prevent_the_next_one(dns: Dns, m
     assert names.resolve("db.example.org", 1) == ["192.0.2.1"]
 
 
+@pytest.mark.parametrize("name", ["db..example.org", f"{'x' * 64}.example.org"])
+def test_a_name_that_cannot_be_encoded_is_an_outage_that_names_it(name: str) -> None:
+    with pytest.raises(ConnectError, match=f'could not resolve host name "{name}"'):
+        _connect({"host": name, "port": "5432"})
+
+
 def test_requests_that_wait_for_the_same_name_share_one_lookup(dns: Dns) -> None:
     names = NameLookup()
     dns.is_answering = False

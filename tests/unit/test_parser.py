@@ -3,7 +3,7 @@
 import pytest
 from waitress.adjustments import Adjustments
 
-from project.server.parser import MAX_CHUNK_LINE, Parser
+from project.server.parser import BODY_ALLOWANCE, MAX_CHUNK_LINE_BYTES, Parser
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 BODY = b'3\r\n{"a\r\n0B;x="y"\r\n": "chunks"\r\n1\r\n}\r\n0\r\nX-Trailer: y\r\n\r\n'
@@ -47,7 +47,7 @@ def test_a_chunked_body_is_read_up_to_its_end(part: int) -> None:
         b"2\r\n{}xx0\r\n\r\n",
         b"2\r\n{}\n0\r\n\r\n",
         b"2\r\n{}0\r\n\r\n",
-        b"2;" + b"a" * MAX_CHUNK_LINE,
+        b"2;" + b"a" * MAX_CHUNK_LINE_BYTES,
     ],
     ids=lambda body: repr(body[:30]),
 )
@@ -61,7 +61,13 @@ def test_a_chunk_that_two_servers_could_read_differently_is_refused(body: bytes,
 
 @pytest.mark.parametrize(
     ("path", "length", "is_refused"),
-    [("/large", 500, False), ("/large?x=1", 500, False), ("/large", 1000, True), ("/other", 500, True)],
+    [
+        ("/large", 500, False),
+        ("/large?x=1", 500, False),
+        ("/large", 999 + BODY_ALLOWANCE, False),
+        ("/large", 1000 + BODY_ALLOWANCE, True),
+        ("/other", 500, True),
+    ],
 )
 def test_an_address_can_have_a_limit_of_its_own_for_the_body(path: str, length: int, is_refused: bool) -> None:
     settings = Adjustments(max_request_body_size=100)
@@ -71,4 +77,5 @@ def test_an_address_can_have_a_limit_of_its_own_for_the_body(path: str, length: 
     parser.received(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
 
     assert (parser.error is not None) is is_refused
+    assert parser.body_limit == (1000 if "large" in path else None)
     assert settings.max_request_body_size == 100

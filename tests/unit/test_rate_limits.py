@@ -191,7 +191,7 @@ def test_another_request_may_find_redis_available_at_any_moment(clock: Clock, mo
 
     monkeypatch.setattr(clock, "monotonic", monotonic)
 
-    assert not limits._should_use_shared()
+    assert not limits._acquire_shared()
 
 
 def test_the_number_of_local_counters_is_limited(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

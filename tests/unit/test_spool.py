@@ -10,7 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -224,6 +224,30 @@ def test_a_full_disk_raises_at_once_and_the_spool_recovers_when_there_is_space(
     assert delivered == ["before", "after"]
     assert spool.lost_records == 1
     assert read_status(spool.root).quarantined == 0
+
+
+def test_an_incomplete_line_that_cannot_be_removed_does_not_damage_the_next_record(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered = Delivered()
+    real = os.write
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def half(fd: int, data: bytes) -> int:
+        return real(fd, data[:4]) if len(data) > 4 else fail()
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", half)
+        disk.setattr(os, "ftruncate", fail)
+        with pytest.raises(SpoolError, match="Input/output error"):
+            spool.append("1234")
+    spool.append("after")
+    spool.drain(delivered)
+
+    assert delivered == ["after"]
+    assert read_status(spool.root).quarantined == 1
 
 
 def test_after_a_failed_fsync_a_new_segment_is_started(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
