@@ -13,6 +13,11 @@ DOCUMENT = Path("docs/performance.md")
 Row = tuple[str, ...]
 LAYERS = (Quantity.TWO_INSERTS, Quantity.SERVER_ALONE, Quantity.FLASK_ALONE, Quantity.LEANEST, Quantity.CREATED)
 """Rows of the table of layers: PostgreSQL alone, then the service from its server upwards."""
+IN_OTHER_TABLES = {
+    *(target.quantity for target in TARGETS if target.compared_to is None),
+    *(Quantity.SERVER_ALONE, Quantity.FLASK_ALONE, Quantity.LEANEST, Quantity.PAGE_FEW, Quantity.PAGE_MOST),
+}
+"""Quantities that the table of quantities omits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +73,13 @@ def targets_table(results: Results) -> str:
 
 
 def quantities_table(results: Results) -> str:
-    """Return the table of measured quantities, which depend on the machine."""
+    """Return the table of the quantities that no other table shows; they depend on the machine."""
     rows = [
         (quantity.value, format_value(statistics.median(values)), _spread(min(values), max(values)))
         for quantity in Quantity
-        if (values := results.values.get(quantity))
+        if quantity not in IN_OTHER_TABLES and (values := results.values.get(quantity))
     ]
-    return markdown_table(("measured", "median", "spread"), rows, left=1)
+    return markdown_table(("also measured", "median", "spread"), rows, left=1)
 
 
 def cpu_table(results: Results) -> str:

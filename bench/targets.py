@@ -8,8 +8,8 @@ class Quantity(StrEnum):
     """A quantity measured once a round; its name in the report is the value of the enum."""
 
     CREATED = "created users, /s"
-    CREATED_P50 = "/useradd, half of the answers within, ms"
-    CREATED_P99 = "/useradd, 99 % of the answers within, ms"
+    CREATED_P50 = "/useradd, median response time, ms"
+    CREATED_P99 = "/useradd, 99th percentile of the response time, ms"
     CREATED_OTHERS = "/useradd, answers other than 201"
     TWO_INSERTS = "pgbench: BEGIN, INSERT, INSERT, COMMIT, /s"
     TWO_INSERTS_LATENCY = "pgbench: BEGIN, INSERT, INSERT, COMMIT, mean latency, ms"
