@@ -143,6 +143,12 @@ def change_owner(path: Path, owner: int) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file atomically (by rename), readable by its owner only. Raises OSError."""
     descriptor, draft = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    Path(draft).rename(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # otherwise the file can be empty after a power failure
+        Path(draft).rename(path)
+    except OSError:
+        Path(draft).unlink(missing_ok=True)
+        raise
