@@ -18,7 +18,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 from sqlalchemy.pool import PoolProxiedConnection
 
 from config import Config
-from project import server
+from project import WRITING_ARGS, server
 from project.contract.schemas import UserAddSchema
 from project.database import Database, Member, PreparedStatement, Row, deadline
 from project.database.group_commit import GroupCommit
@@ -121,7 +121,7 @@ class _Connections:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = _Connection(psycopg2.connect(self._url))
+            connection = _Connection(psycopg2.connect(self._url, options=WRITING_ARGS["options"]))
         array = f"[{','.join(member.line for member in members)}]"
         rows = statement.run(cast(PoolProxiedConnection, connection), [array])
         self._idle.append(connection)
