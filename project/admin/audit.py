@@ -40,7 +40,8 @@ def audit() -> ResponseReturnValue:
 def audit_export() -> Response:
     """Stream the entries of the audit log as CSV, optionally about one user or key.
 
-    Writes an entry about the download. Raises RateLimitedError, and RefusalError for an invalid ID.
+    Queues an entry about the download, which upkeep writes. Raises RateLimitedError, and RefusalError for an invalid
+    ID.
     """
     rate_limits.consume_for_reader(rate_limits.EXPORT_LIMIT)
     about, runtime = _valid_target_id(), get_runtime()

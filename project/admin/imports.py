@@ -107,7 +107,8 @@ def show_import(import_id: UUID) -> ResponseReturnValue:
 def import_credentials(import_id: UUID) -> ResponseReturnValue:
     """Ask for confirmation (GET), or send the credentials of an import as CSV, once (POST).
 
-    Redirects to the import if it is not done or its credentials were downloaded before.
+    Redirects to the import if it is not done or its credentials were downloaded before. A password is empty if the user
+    has changed it or its secret is no longer configured. Raises RefusalError if the secret of the import is not.
     """
     form, run = ConfirmForm(request.form), _find_import(import_id)
     if run.credentials_at is not None or run.state is not ImportState.DONE:

@@ -32,10 +32,10 @@ class StartError(Exception):
 
 
 class StartReports:
-    """Reports why the service cannot start: at first on standard error, later in the log.
+    """Reports problems and warnings of a start on standard error, later ones in the log.
 
-    Reports at most one problem a minute. Each retry of a start runs in another process, so the first problem and the
-    time of the last report are in memory that these processes share.
+    Reports at most one of them a minute and drops the others. Each retry of a start runs in another process, so the
+    first problem and the time of the last report are in memory that these processes share.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,8 @@ class StartReports:
 def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
     """Check the database, and migrate it if `migrate` is set; return warnings.
 
-    Raises StartError or DatabaseUnavailableError.
+    Without `migrate`, missing tables, and tables of an older or newer version, are no error. Raises StartError or
+    DatabaseUnavailableError.
     """
     with app.app_context(), force_locale(terminal_language()):
         server = _find_server(is_patient=migrate)
@@ -82,7 +83,8 @@ def prepare_database(app: Flask, *, migrate: bool) -> list[str]:
 def _find_server(*, is_patient: bool) -> ServerInfo:
     """Query the properties of the server. Raises StartError if PostgreSQL rejects the query.
 
-    With `is_patient`, retries until the deadline, so that migrations precede the first request.
+    Raises DatabaseUnavailableError in an outage: at once, or with `is_patient` after retries for REQUEST_DEADLINE_S, so
+    that even after a short outage migrations precede the first request.
     """
     database = get_runtime().database
     try:
@@ -164,7 +166,10 @@ def check_access(server: ServerInfo) -> Finding:
 
 
 def check_secrets(runtime: Runtime, server: ServerInfo) -> Finding:
-    """Check that this instance has the secrets of a sample of issued passwords and keys."""
+    """Check that this instance has the secrets of issued passwords and idempotency keys.
+
+    Checks a sample of them. Raises DatabaseUnavailableError.
+    """
     known = {secret.kid for secret in runtime.passwords.secrets}
     if not {"users", "idempotency_keys"} <= set(server.tables) or server.revision is None or not server.may_write:
         return Finding(gettext("issued passwords"), gettext("none yet"))

@@ -25,16 +25,20 @@ class BulkLine:
     """Number of the line from 1, or of the element of an array."""
     attempt: NewAttempt
     new_user: NewUser | None = None
-    """The validated user; None if the line is refused before."""
+    """The validated user; None if the line is invalid or exceeds a rate limit."""
     credentials: Credentials | None = None
     """The credentials of the created or replayed user, otherwise None."""
     problem: Problem | None = None
     """The problem of a refused line, otherwise None."""
     is_recorded: bool = True
+    """Whether PostgreSQL or the spool has the attempt. Valid after register_lines()."""
 
     @property
     def code(self) -> str:
-        """The code for metrics: `created`, `replayed`, `dry_run` or the reason of the refusal."""
+        """The code to record and to count, valid after register_lines().
+
+        It is `created`, `replayed`, `dry_run` or the reason of the refusal.
+        """
         if self.problem:
             return self.problem.reason
         if self.credentials is None:
@@ -63,9 +67,9 @@ def _parse_line(sent: bytes, number: int) -> dict[str, Any]:
 def register_lines(runtime: Runtime, request_key: str, lines: Sequence[BulkLine], *, is_dry_run: bool = False) -> None:
     """Create the users of validated lines, record the other lines, and set all results.
 
-    With `is_dry_run`, all lines are only recorded. The idempotency key of a line is derived from `request_key` and the
-    line's content. If several lines have the same content, the first line creates the user and the other lines return
-    the same credentials.
+    With `is_dry_run`, all lines are only recorded. The idempotency key of a line is derived from `request_key`, that
+    of the request, and the line's content. If several lines have the same content, the first line creates the user and
+    the other lines return the same credentials. Errors of PostgreSQL become problems of the lines.
     """
     valid = [] if is_dry_run else [line for line in lines if line.new_user and not line.problem]
     registrations = [Registration.for_line(line.attempt, line.new_user, request_key) for line in valid if line.new_user]

@@ -30,6 +30,8 @@ _RETRY_DETAILS = {
     "": _("The user was not created. Repeat in %(seconds)s s with the same Idempotency-Key."),
     "read": _("Try again in %(seconds)s s."),
 }
+"""Details of problems after which a retry may succeed: "" for requests to /useradd, `read` for all other requests, even
+if they write."""
 PROBLEMS: Mapping[str, ProblemType] = {
     "bad_request": ProblemType(
         400,
@@ -349,7 +351,8 @@ class FieldCode:
     short_text: str
     """Text for lists."""
     messages: Mapping[str, str]
-    """Variant -> message. `phone number` is the variant `number` for the field `phone` only; "" is the default."""
+    """Variant -> message; "" is the default. The name of a field before a variant limits the message to this field:
+    `phone number` is the variant `number` for the field `phone`, and `name` is the default for the field `name`."""
     fields: str = "any"
     """Fields that may have this code, separated by commas, or `any`."""
     sample: Params = field(default_factory=lambda: NO_PARAMS)
@@ -643,7 +646,10 @@ def reason_text(code: str) -> str:
 
 
 def status_text(status: int) -> str:
-    """Return the meaning of an HTTP status in this service, in the current language."""
+    """Return the meaning of an HTTP status in this service, in the current language.
+
+    For a status that is not in STATUS_TEXTS, returns its English name, or else the number.
+    """
     if status in STATUS_TEXTS:
         return str(STATUS_TEXTS[status])
     try:
@@ -663,7 +669,8 @@ def detail_text(code: str, variant: str = "", params: Params = NO_PARAMS) -> str
 def refusal_text(error: RefusalError) -> str:
     """Return the message of a refusal without field errors, in the current language.
 
-    If a retry may succeed, the message states after how many seconds to retry.
+    If a retry may succeed, the message is that of the variant `read`, which usually states when to retry: after 2 s if
+    the refusal has no time of its own.
     """
     if PROBLEMS[error.code].is_retryable:
         return detail_text(error.code, "read", {"seconds": error.retry_after_s or 2})

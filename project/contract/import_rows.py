@@ -23,7 +23,7 @@ class ImportLine:
     row: Row
     attempt: NewAttempt
     result: Result | None = None
-    """None until the user is created or refused."""
+    """None until the user is created or refused, also if PostgreSQL was unavailable."""
 
 
 def check_row(row: Row, region: str) -> NewUser | RefusalError:
@@ -50,7 +50,7 @@ def register_rows(runtime: Runtime, import_key: str, lines: Sequence[ImportLine]
 
     If PostgreSQL is unavailable for a line, the result stays None. Raises QueryError if PostgreSQL rejects a statement.
     The idempotency key of a line is derived from `import_key` and the line's content, so that registering a line again
-    returns the same user.
+    within 24 hours returns the same user.
     """
     registrations: list[Registration] = []
     valid: list[ImportLine] = []

@@ -67,9 +67,9 @@ class ImportRunner:
         self._awake.set()
 
     def stop(self) -> None:
-        """Stop the thread after the current group of rows, or the current check of a file.
+        """Make the thread end after the current group of rows or the current file check.
 
-        Another process continues the import.
+        Does not wait for the thread. Another process, or the next start, continues the import.
         """
         self._stopping = True
         self._awake.set()
@@ -89,7 +89,8 @@ class ImportRunner:
     def process_next(self) -> bool:
         """Delete some expired imports, or process the next import; return whether there was work.
 
-        Returns False while the breaker is open. Raises DatabaseUnavailableError.
+        Returns False while the breaker is open. Raises RefusalError if PostgreSQL is unavailable, and QueryError if it
+        rejects a statement.
         """
         database = self._runtime.database
         if database.breaker.is_open:
@@ -150,11 +151,11 @@ class ImportRunner:
         """Create the users of the rows that have no outcome yet, then finish the import.
 
         Leaves the import to another process if the thread is stopping, or if the secret of the import is not configured
-        here. Raises RefusalError if PostgreSQL is unavailable.
+        here. Raises RefusalError if PostgreSQL is unavailable, and QueryError if it rejects a statement.
         """
-        database, passwords = self._runtime.database, self._runtime.passwords
+        database = self._runtime.database
         try:
-            import_key = passwords.derive_import_key(str(run.id), run.kid)
+            import_key = self._runtime.passwords.derive_import_key(str(run.id), run.kid)
         except KeyError:  # during a rotation of the secret, another instance may still have it
             log.error("the secret of an import is not configured", extra={"import_id": str(run.id)})  # noqa: TRY400 - no defect
             return
@@ -164,7 +165,7 @@ class ImportRunner:
                 return
             lines = [ImportLine(Row(row.number, row.cells, row.body, None, 0), self._new_attempt(run)) for row in rows]
             register_rows(self._runtime, import_key, lines)
-            outcomes = [_outcome_columns(line, passwords.kid) for line in lines if line.result]
+            outcomes = [_outcome_columns(line) for line in lines if line.result]
             database.write_transaction(queries.record_outcomes, run.id, outcomes)
             if len(outcomes) < len(lines):
                 raise RefusalError("database_unavailable")
@@ -189,13 +190,14 @@ def get_import_runner() -> ImportRunner:
     return runner
 
 
-def _outcome_columns(line: ImportLine, kid: str) -> dict[str, Any]:
+def _outcome_columns(line: ImportLine) -> dict[str, Any]:
     """Return the columns that store the outcome of a row.
 
-    A replay is stored as `created`, because it means that a process created the user and died before storing that.
+    A replay is stored as `created`, because it means that this import created the user, but could not store that: the
+    process died or PostgreSQL became unavailable.
     """
     match line.result:
-        case Credentials(user=user):
+        case Credentials(user=user, kid=kid):
             return {"number": line.row.number, "outcome": RowOutcome.CREATED, "user_id": str(user.id), "kid": kid}
         case RefusalError() as refusal:
             stored = refusal_to_json(refusal)

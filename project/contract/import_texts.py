@@ -10,7 +10,7 @@ from project.domain.imports import ImportRun
 from project.http.translations import gettext
 from project.importers import REMARK_HEADERS, FileError, Note, Row, Source, is_remark_header
 
-_("What to fix")  # REMARK_HEADERS[0]
+_("What to fix")  # marks REMARK_HEADERS[0] as translatable for pybabel
 KNOWN_COLUMNS = "name/имя, username/логин, phone/телефон, email/почта, birth_date/дата рождения"
 FILE_TEXTS: Mapping[str, str] = {
     "unknown_format": _("The name of the file must end in one of: %(suffixes)s."),
@@ -95,7 +95,8 @@ def cells_and_messages(
 ) -> tuple[list[tuple[str, bool]], list[tuple[str, str]]]:
     """Return the cells of a refused row and the messages about the row.
 
-    A cell is a pair of its text and whether it is wrong. A message is a pair of the header of a column and a text.
+    A cell is a pair of its text and whether it is wrong. A message is a pair of the header of a column and a text; the
+    header is "" if the message is about the whole row. The column `What to fix` of an earlier download is left out.
     """
     headers = {field: header for field, header in zip(source.fields, source.headers, strict=False) if field}
     wrong = {error.field for error in refusal.errors}

@@ -39,14 +39,14 @@ DescribeEndpoints = Callable[[APISpec], None]
 """A function that adds the endpoints of a blueprint to the OpenAPI document."""
 
 
-def init_app(app: Flask, blueprints: Iterable[DescribeEndpoints]) -> None:
+def init_app(app: Flask, describers: Iterable[DescribeEndpoints]) -> None:
     """Serve /openapi.json and /swagger/ through flasgger, without login.
 
     flasgger ships a Swagger UI of 2020 with a known DOM XSS, and pages that need inline scripts. This project has its
     own page and current files of Swagger UI instead; other routes of flasgger respond with 404.
     """
     with app.test_request_context(headers={"Accept-Language": "en"}):
-        document = build_document(blueprints)
+        document = build_document(describers)
     excluded = dict.fromkeys(("rule_filter", "model_filter"), _exclude_all)
     Swagger(
         app,
@@ -67,8 +67,11 @@ def init_app(app: Flask, blueprints: Iterable[DescribeEndpoints]) -> None:
             app.view_functions[rule.endpoint] = _not_found
 
 
-def build_document(blueprints: Iterable[DescribeEndpoints]) -> dict[str, Any]:
-    """Build the OpenAPI document from shared components and the endpoints of the blueprints."""
+def build_document(describers: Iterable[DescribeEndpoints]) -> dict[str, Any]:
+    """Build the OpenAPI document from shared components and the endpoints of blueprints.
+
+    The texts of examples are in the current language.
+    """
     spec = APISpec(
         title="useradd",
         version=VERSION,
@@ -80,7 +83,7 @@ def build_document(blueprints: Iterable[DescribeEndpoints]) -> dict[str, Any]:
     )
     spec.components.schema("Problem", json_schema(PROBLEM_SCHEMA))
     properties = spec.components.schemas["Problem"]["properties"]
-    for name in ("recorded", "errors"):  # last, as in the published document
+    for name in ("recorded", "errors"):  # last, as in tests/functional/golden/openapi.json
         properties[name] = properties.pop(name)
     spec.components.schema("NewUser", schema=UserAddSchema)
     for schema in COMPONENTS:
@@ -89,7 +92,7 @@ def build_document(blueprints: Iterable[DescribeEndpoints]) -> dict[str, Any]:
     spec.components.security_scheme(
         "key", {"type": "http", "scheme": "bearer", "description": "API key, created by an administrator"}
     )
-    for describe in blueprints:
+    for describe in describers:
         describe(spec)
     document = spec.to_dict()
     for operations in document["paths"].values():
@@ -98,12 +101,15 @@ def build_document(blueprints: Iterable[DescribeEndpoints]) -> dict[str, Any]:
     return document
 
 
-def describe_response(description: str, schema: ResponseSchema, **headers: Any) -> dict[str, Any]:
-    """Return the OpenAPI description of a JSON response with this schema."""
+def describe_response(description: str, schema: ResponseSchema, **members: Any) -> dict[str, Any]:
+    """Return the OpenAPI description of a JSON response with this schema.
+
+    `members` are further members of the description, such as `headers`.
+    """
     content = _reference(schema) if schema.component else json_schema(schema)
     if "required" in content:
-        content["required"] = content.pop("required")  # last, as in the published document
-    return {"description": description, **headers, "content": {"application/json": {"schema": content}}}
+        content["required"] = content.pop("required")  # last, as in tests/functional/golden/openapi.json
+    return {"description": description, **members, "content": {"application/json": {"schema": content}}}
 
 
 def describe_parameter(name: str, description: str, schema: dict[str, Any], location: str = "query") -> dict[str, Any]:

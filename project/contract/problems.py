@@ -97,7 +97,8 @@ def describe_refusal(
 ) -> tuple[list[tuple[str, str]], bytes]:
     """Return the headers and body of the response to a request that the HTTP server refuses.
 
-    The request is not recorded as an attempt. `params` are the parameters of the message.
+    The request is not recorded as an attempt. `params` are the parameters of the message; for status 413, `limit` is
+    the maximum size of the body in bytes, by default MAX_BODY_BYTES.
     """
     code = _CODES_BY_STATUS.get(status, "bad_request" if status < 500 else "internal_error")
     with app.test_request_context("/api/", headers={"Accept-Language": accept_language}):
@@ -117,7 +118,11 @@ def describe_refusal(
 
 
 def build_problem(error: Exception) -> Problem:
-    """Return the problem for an exception; log unexpected exceptions and unknown hosts."""
+    """Return the problem for an exception; log unexpected exceptions and unknown hosts.
+
+    HTTP exceptions keep their status if it is below 500. All others, such as that of abort(503), are unexpected and get
+    the status 500.
+    """
     match error:
         case RefusalError():
             return Problem(
@@ -207,7 +212,11 @@ def _problem_response(problem: Problem, detail: str, *, is_recorded: bool) -> Re
 
 
 def problem_detail(problem: Problem, *, is_attempt: bool = True) -> str:
-    """Return the detail of a problem in the language of the request."""
+    """Return the detail of a problem in the language of the response.
+
+    `is_attempt` selects the detail of `database_unavailable`, `overloaded` and `outcome_unknown` for requests to
+    /useradd, which says that the user was not created and names the Idempotency-Key.
+    """
     match problem.code:
         case "validation_failed":
             return validation_detail(problem.errors)

@@ -26,7 +26,11 @@ _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 class CompleteResponse(Response):
-    """A response that sends its headers unchanged, because werkzeug's checks would take time."""
+    """A response without werkzeug's checks, which would take time.
+
+    It sends its headers unchanged and a body with every status, and does not call functions that were registered with
+    call_on_close().
+    """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response(self.status, self.headers.to_wsgi_list())
@@ -49,7 +53,10 @@ class ResponseSchema(Schema):
         self._converters = tuple((key, convert) for key, field in self.fields.items() if (convert := _converter(field)))
 
     def dump(self, obj: Any, *, many: bool | None = None) -> dict[str, Any]:
-        """Serialize an object with an attribute for each field, or a dict that may lack fields."""
+        """Serialize an object with an attribute for each field, or an incomplete dict.
+
+        Fields that a dict lacks are left out. `many` is ignored.
+        """
         if type(obj) is dict:
             dumped = {key: obj[name] for key, name in self._names if name in obj}
         else:
@@ -269,7 +276,11 @@ COMPONENTS = (CREATED_SCHEMA, CHECKED_SCHEMA, LINE_SCHEMA, STATS_SCHEMA, ATTEMPT
 
 
 def problem_members(code: str, detail: str, errors: Iterable[FieldError] = (), **values: object) -> dict[str, object]:
-    """Return the members of a problem document as a dict; `values` replace or add members."""
+    """Return the members of a problem document; `values` replace or add members.
+
+    If the code is unknown, which it may be in an attempt of another version, the title is PLACEHOLDER, and the status
+    is None unless `values` has one.
+    """
     problem = PROBLEMS.get(code)
     title, status = (str(problem.title), problem.status) if problem else (PLACEHOLDER, None)
     body = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail, "code": code} | values

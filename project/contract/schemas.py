@@ -45,7 +45,7 @@ class UserAddSchema(Schema):
     """Schema that loads the body of POST /useradd as NewUser."""
 
     class Meta:
-        """Options of marshmallow: unknown fields are refused, because they are usually typos."""
+        """Options for the OpenAPI document. load() itself refuses unknown fields."""
 
         unknown = RAISE
 
@@ -108,7 +108,8 @@ class UserAddSchema(Schema):
     def load(self, data: Any, **_: Any) -> NewUser:
         """Validate a body, which must be a dict. Raises ValidationFailedError with all errors.
 
-        At most MAX_UNKNOWN_FIELDS unknown fields are reported. Overrides marshmallow's load(), which takes several
+        Optional fields that are null or blank count as missing. Unknown fields are refused, because they are usually
+        typos; at most MAX_UNKNOWN_FIELDS of them are reported. Overrides marshmallow's load(), which takes several
         times as long, because it runs hooks and wraps errors.
         """
         sent = {name: value for name, value in data.items() if not (name in OPTIONAL_FIELDS and _is_absent(value))}

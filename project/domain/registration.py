@@ -101,6 +101,8 @@ class Credentials:
 
     login: str
     password: str
+    kid: str
+    """ID of the secret from which the password is derived."""
     user: User
     replayed: bool = False
 
@@ -113,7 +115,7 @@ class Decision:
     taken_fields: tuple[str, ...]
     """The fields with identifiers of another user: `username`, `phone`, `email`. Empty if there are none."""
     kid: str | None
-    """ID of the secret from which the password is derived if the credentials are replayed, otherwise unused."""
+    """Like Credentials.kid if the credentials are replayed, otherwise unused."""
     user: User | None = None
     """The existing user if the credentials are replayed, otherwise None."""
 

@@ -30,7 +30,10 @@ def livez() -> ResponseReturnValue:
 @bp.get("/readyz")
 @public
 def readyz() -> ResponseReturnValue:
-    """Respond with 200, or 503 if this process is stopping or its spool is full or unusable."""
+    """Respond with 200, or 503 if the process is stopping or its spool full or unusable.
+
+    The spool counts as full from 90 % of its quota.
+    """
     problem = find_problem(get_runtime().spool, get_runtime().upkeep)
     return jsonify(HEALTH_SCHEMA.dump({"status": problem or "ok"})), 503 if problem else 200
 
@@ -38,7 +41,10 @@ def readyz() -> ResponseReturnValue:
 @bp.get("/status")
 @public
 def status() -> ResponseReturnValue:
-    """Respond with the state of database, replica, spool and workers as JSON."""
+    """Respond with the state of database, replica, spool and workers as JSON.
+
+    The HTTP status is always 200.
+    """
     runtime = get_runtime()
     state = get_status(runtime.database, runtime.read_database, runtime.spool, runtime.upkeep, runtime.metrics)
     return jsonify(STATUS_SCHEMA.dump(state))
@@ -65,6 +71,9 @@ def state() -> Response:
 @bp.get("/metrics")
 @public
 def metrics() -> ResponseReturnValue:
-    """Respond with the metrics of this instance for Prometheus."""
+    """Respond with the metrics of this instance for Prometheus.
+
+    Raises RefusalError if METRICS_ALLOW does not contain the address of the client.
+    """
     require_network(get_runtime().config.metrics_allow)
     return Response(render_metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")

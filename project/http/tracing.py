@@ -1,13 +1,13 @@
 """OpenTelemetry traces: spans of requests, database operations and spool appends.
 
 Imported only if OTEL_EXPORTER_OTLP_ENDPOINT is set, because the packages of requirements-otel.txt are not installed by
-default. Spans contain names, codes and IDs, never request data.
+default. Spans contain names, codes, IDs and the HTTP method, no other data of requests.
 """
 
 import os
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from flask import Flask, Response, request
 from opentelemetry import context, propagate
@@ -26,7 +26,10 @@ STOP_TIMEOUT_S = 0.5
 
 
 class Tracing:
-    """The tracer of a process, started on first use: threads do not survive a fork."""
+    """The tracer of a process, started by its first request.
+
+    It starts after the fork, because threads do not survive a fork. Spans before the first request are not exported.
+    """
 
     def __init__(self, create_processor: Callable[[], SpanProcessor]) -> None:
         self._create_processor = create_processor
@@ -55,10 +58,22 @@ class Tracing:
             shutdown.start()
             shutdown.join(STOP_TIMEOUT_S)
 
-    def span(self, name: str, **attributes: str) -> AbstractContextManager[object]:
-        """Return a context manager for a span. Exceptions are omitted: they may hold personal data."""
+    @contextmanager
+    def span(self, name: str, **attributes: str) -> Iterator[None]:
+        """Trace a block as a span. An exception sets status ERROR and attribute `error.type`."""
         tracer = self._provider.get_tracer(SERVICE_NAME)
-        return tracer.start_as_current_span(name, attributes=attributes, record_exception=False)
+        with tracer.start_as_current_span(
+            name,
+            attributes=attributes,
+            record_exception=False,  # messages of exceptions may hold personal data
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield
+            except BaseException as error:
+                span.set_attribute("error.type", type(error).__name__)
+                span.set_status(StatusCode.ERROR)
+                raise
 
     def begin_request(self) -> None:
         """Start the span of a request at the time of its arrival, within the client's trace."""

@@ -97,15 +97,16 @@ def _credentials(passwords: Passwords, registration: Registration, password: str
     if decision.taken_fields:
         raise IdentifiersTakenError(decision.taken_fields)
     if decision.code == CREATED:
-        return Credentials(login=new_user.username, password=password, user=_created_user(attempt, new_user))
+        user = _created_user(attempt, new_user)
+        return Credentials(login=new_user.username, password=password, kid=passwords.kid, user=user)
     if decision.user is None:
         raise RecordedRefusalError(decision.code)
-    existing = decision.user
+    existing, kid = decision.user, decision.kid or passwords.kid
     try:
-        password = passwords.derive(registration.key, existing.username, decision.kid)
+        password = passwords.derive(registration.key, existing.username, kid)
     except KeyError:  # the secret is no longer configured
         raise RefusalError("credentials_changed") from None
-    return Credentials(login=existing.username, password=password, user=existing, replayed=True)
+    return Credentials(login=existing.username, password=password, kid=kid, user=existing, replayed=True)
 
 
 def _created_user(attempt: NewAttempt, new_user: NewUser) -> User:

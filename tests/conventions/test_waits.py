@@ -80,6 +80,7 @@ ALLOWED = {
     "project/embedded/connection_settings.py await_server connect": "embedded",
     "project/embedded/connection_settings.py await_server time.sleep": "embedded",
     "project/embedded/connection_settings.py connect psycopg2.connect": "embedded",
+    "project/embedded/data_directory.py write_atomically os.fsync": "embedded",
     "project/embedded/locks.py _wait_for time.sleep": "embedded",
     "project/embedded/watcher.py _adopt_or_start connect": "embedded",
     "project/embedded/watcher.py _stop time.sleep": "embedded",

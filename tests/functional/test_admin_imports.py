@@ -28,6 +28,7 @@ from project.domain.imports import CreatedRow, StoredRow
 from project.http import reauthentication
 from project.queries import imports as queries
 from project.runtime import get_runtime
+from project.services import imports as service
 from tests.builders import ANNA, HTML, csrf_token, log_in, useradd
 from tests.conftest import MakeApp, Rows
 
@@ -234,6 +235,19 @@ def test_taken_logins_are_refused_when_the_users_are_created(
     assert "olga" in administrator.get(f"{address}refused.csv").text
 
 
+def die_after_group(dying: pytest.MonkeyPatch, number: int) -> None:
+    """End the process when it has created the users of a group, and not stored their outcomes."""
+    record, calls = queries.record_outcomes, []
+
+    def die_or_record(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        record(*args)  # type: ignore[arg-type]
+
+    dying.setattr(queries, "record_outcomes", die_or_record)
+
+
 def test_a_process_continues_where_a_killed_one_has_stopped(
     administrator: FlaskClient, rows: Rows, work: Work, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,16 +255,8 @@ def test_a_process_continues_where_a_killed_one_has_stopped(
     address = upload(administrator, PEOPLE).location
     work()
     confirm(administrator, address)
-    record, calls = queries.record_outcomes, []
-
-    def die_after_the_second_user(*args: object) -> None:
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt  # the user is created, and its outcome not stored
-        record(*args)  # type: ignore[arg-type]
-
     with monkeypatch.context() as dying:
-        dying.setattr(queries, "record_outcomes", die_after_the_second_user)
+        die_after_group(dying, 2)
         with pytest.raises(KeyboardInterrupt):
             work()
     work()
@@ -264,6 +270,30 @@ def test_a_process_continues_where_a_killed_one_has_stopped(
     passwords = [line[2] for line in read_csv(confirm(administrator, f"{address}credentials/").data)[1:]]
     assert all(passwords)
     assert log_in(app.test_client(), "pavel", passwords[1]).location == "/results/"
+
+
+def test_users_of_a_killed_process_keep_their_passwords_when_the_secret_is_rotated(
+    administrator: FlaskClient, rows: Rows, work: Work, app: Flask, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = upload(administrator, PEOPLE).location
+    work()
+    confirm(administrator, address)
+    with monkeypatch.context() as dying:
+        die_after_group(dying, 1)
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    rows.query("update imports set claimed_until = now()")
+    former = get_runtime(app).config.password_secret
+    rotated = make_app(password_secret="a-new-secret-of-more-than-32-characters", password_secret_fallbacks=(former,))
+
+    with rotated.app_context():
+        get_import_runner().process_next()
+        database, passwords = get_runtime().database, get_runtime().passwords
+        run = service.get_import(database, UUID(address.split("/")[-2]))
+        issued = service.download_credentials(database, passwords, run, rows.of("users")[0]["id"])
+
+    assert [row[1] for row in issued] == ["olga", "pavel"]
+    assert all(log_in(app.test_client(), row[1], row[2]).location == "/results/" for row in issued)
 
 
 def test_an_import_waits_while_postgresql_is_unavailable(

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from config import Config, ConfigError
 from project.http import tracing
@@ -82,6 +83,18 @@ def test_writing_to_the_spool_is_a_span_and_spans_have_no_personal_data(
     exported = "".join(span.to_json() for span in spans.values())
     assert "database_unavailable" in exported
     assert not [text for text in SENSITIVE_DATA if text in exported]
+
+
+def test_an_exception_in_a_span_is_exported_without_its_message(span_exporter: InMemorySpanExporter) -> None:
+    traces = tracing.Tracing(lambda: SimpleSpanProcessor(span_exporter))
+    traces.ensure_running()
+
+    with pytest.raises(ValueError, match="5550141"), traces.span("query"):
+        raise ValueError("Key (phone)=(+79995550141) exists")
+
+    [span] = span_exporter.get_finished_spans()
+    assert (span.status.status_code, span.attributes) == (StatusCode.ERROR, {"error.type": "ValueError"})
+    assert "5550141" not in span.to_json()
 
 
 def test_an_endpoint_without_the_packages_prevents_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
