@@ -10,7 +10,7 @@ from werkzeug.routing import MapAdapter
 
 from config import Config
 from project import admin, api, auth, cli, health, reports, runtime
-from project.contract import code_pages, import_runner, openapi, problems
+from project.contract import import_runner, openapi, problem_pages, problems
 from project.database import install_wait_callback
 from project.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from project.extensions import csrf, db
@@ -219,7 +219,7 @@ def register_pipeline(app: Flask, config: Config) -> None:
 
 def register_blueprints(app: Flask) -> None:
     """Register the blueprints, their OpenAPI document, and the commands."""
-    for blueprint in (code_pages.bp, api.bp, auth.bp, reports.bp, admin.bp, health.bp):
+    for blueprint in (problem_pages.bp, api.bp, auth.bp, reports.bp, admin.bp, health.bp):
         app.register_blueprint(blueprint)
     csrf.exempt(api.bp)
     openapi.init_app(app, (api.describe_endpoints, reports.describe_endpoints, health.describe_endpoints))

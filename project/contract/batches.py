@@ -1,6 +1,6 @@
 """Validates the lines of a bulk request, creates the users, and records the other lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +46,11 @@ class BulkLine:
         return REPLAYED if self.credentials.replayed else CREATED
 
 
-def check_line(number: int, attempt: NewAttempt, sent: bytes | Mapping[str, Any], region: str) -> BulkLine:
+def check_line(number: int, attempt: NewAttempt, sent: bytes, region: str) -> BulkLine:
     """Parse and validate a line; return it with either `new_user` or `problem`."""
     line = BulkLine(number, attempt)
     try:
-        body = _parse_line(sent, number) if isinstance(sent, bytes) else sent
+        body = _parse_line(sent, number)
         attempt.store_body(body, region)
         line.new_user = user_add_schema(region).load(body)
     except RefusalError as refusal:

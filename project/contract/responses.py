@@ -121,7 +121,7 @@ def _list_field(properties: dict[str, Field], attribute: str | None = None) -> f
     return fields.List(_object_field(properties), required=True, attribute=attribute)
 
 
-_TEXT, _COUNT, _ID = _field(String), _field(Integer), _field(UUID)
+_TEXT, _INTEGER, _ID = _field(String), _field(Integer), _field(UUID)
 _AVAILABILITY: dict[str, Any] = {"enum": ["up", "away"]}
 _RECORDED = _optional_field(Boolean, description="false: the attempt was not recorded")
 _CODE = (
@@ -165,7 +165,7 @@ class ProblemSchema(ResponseSchema):
     component = "Problem"
     type = _field(String, description="Address of a page that explains the code")
     title = _TEXT
-    status = _COUNT
+    status = _INTEGER
     detail = _TEXT
     code = _field(String, enum=sorted(PROBLEMS), description="Stable, the same in every language")
     attempt_id = _optional_field(UUID, description="Attempt ID, for /useradd")
@@ -206,12 +206,12 @@ class StatsSchema(ResponseSchema):
         {"from": _field(_PeriodEdgeField, "since", nullable=True), "to": _field(_TimeField, "until")}
         | {"zone": _field(_TextField, example="Europe/Moscow")}
     )
-    total = created = rejected = failed = unchanged = _COUNT
-    by_status = _list_field({"status": _COUNT, "count": _COUNT})
-    by_code = _list_field({"code": _TEXT, "status": _COUNT, "count": _COUNT}, attribute="by_error_code")
+    total = created = rejected = failed = unchanged = _INTEGER
+    by_status = _list_field({"status": _INTEGER, "count": _INTEGER})
+    by_code = _list_field({"code": _TEXT, "status": _INTEGER, "count": _INTEGER}, attribute="by_error_code")
     series = _list_field(
         {"from": _field(_PeriodEdgeField, "since"), "to": _field(_PeriodEdgeField, "until")}
-        | dict.fromkeys(Outcome, _COUNT)
+        | dict.fromkeys(Outcome, _INTEGER)
     )
 
 
@@ -229,7 +229,7 @@ class AttemptSchema(ResponseSchema):
     username = _field(String, nullable=True)
     phone = _field(String, "phone_masked", nullable=True, description="Masked", example="+7 999 •••-••-67")
     email = _field(String, "email_masked", nullable=True, description="Masked")
-    duration_ms = _COUNT
+    duration_ms = _INTEGER
     via = _field(String, enum=["direct", "spool", "recovered"])
 
 
@@ -257,11 +257,11 @@ class StatusSchema(ResponseSchema):
         {"state": _field(Raw, **_AVAILABILITY), "lag_s": _field(Float, nullable=True)}, required=False
     )
     spool = _object_field(
-        dict.fromkeys(("attempts", "bytes"), _COUNT)
-        | {"oldest_s": _field(Integer, nullable=True), "quarantined": _COUNT, "lost": _COUNT}
+        dict.fromkeys(("attempts", "bytes"), _INTEGER)
+        | {"oldest_s": _field(Integer, nullable=True), "quarantined": _INTEGER, "lost": _INTEGER}
     )
-    uncounted = _COUNT
-    workers = _object_field(dict.fromkeys(("running", "expected", "replaced", "database_away"), _COUNT))
+    uncounted = _INTEGER
+    workers = _object_field(dict.fromkeys(("running", "expected", "replaced", "database_away"), _INTEGER))
 
 
 CREATED_SCHEMA, CHECKED_SCHEMA, PROBLEM_SCHEMA, LINE_SCHEMA = (

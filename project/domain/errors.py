@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 FIELDS = ("name", "username", "phone", "email", "birth_date")
-"""The fields of a request, in the order in which errors are reported."""
+"""The fields of a request. Errors of missing fields are reported in this order, after those of the sent fields."""
 
 Params = Mapping[str, str | int]
 """Placeholder of a message -> value."""
