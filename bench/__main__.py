@@ -4,7 +4,7 @@ import argparse
 import os
 
 from bench import chart, measurements, profile, report
-from bench.run import Options, Run
+from bench.run import FEW_ROWS, Options, Run
 from bench.servers import ROOT
 
 
@@ -16,10 +16,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="attempts of the largest table (1_000_000)")
     parser.add_argument("--only", choices=measurements.ALL | measurements.WITHIN, help="measure a part")
     parser.add_argument("--profile", action="store_true", help="instead print where the time of one POST /useradd goes")
-    parser.add_argument("--write", action="store_true", help="also write the results to docs/performance.md")
+    parser.add_argument(
+        "--write", action="store_true", help="also write the results to docs/performance.md and its chart"
+    )
     options = parser.parse_args()
     if options.only and options.write:
         parser.error("--only cannot be combined with --write")
+    if options.rows < FEW_ROWS:
+        parser.error(f"--rows must be at least {FEW_ROWS}")
     os.chdir(ROOT)
     if options.profile:
         profile.main(options.seconds, write=options.write)

@@ -32,11 +32,13 @@ class Load:
     """Number of responses with the expected status per second, after the warm-up."""
     p50_ms: float
     p99_ms: float
+    """Median and 99th percentile of the times of these responses."""
     unexpected: int
     """Number of responses with another status."""
     requests: int
     """Number of all responses, including the warm-up."""
     elapsed_s: float
+    """Seconds of the load, including the warm-up."""
     cpu_s: float
     """CPU seconds of the load generator."""
 
@@ -64,8 +66,8 @@ def build_request(method: str, path: str, body: bytes = b"", content_type: str =
 def measure(port: int, template: bytes, *, clients: int, seconds: float, first: int, expected: int) -> Load:
     """Run a load in another process and return its result; clients send without pauses.
 
-    Requests are numbered from `first`. The load lasts `seconds`, or longer until each client has got a response.
-    Raises CalledProcessError if the process fails.
+    Requests are numbered from `first`. The load lasts `seconds`, or longer until there is a response per client on
+    average. Raises CalledProcessError if the process fails.
     """
     options = [str(value) for value in (port, clients, seconds, first, expected)]
     command = [sys.executable, "-m", "bench.load", *options]
@@ -111,7 +113,7 @@ class _Tally:
     """The responses to a load."""
 
     times: list[float] = field(default_factory=list)
-    """Response times after the warm-up, in seconds."""
+    """Times of responses with the expected status after the warm-up, in seconds."""
     responses: int = 0
     unexpected: int = 0
 

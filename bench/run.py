@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(slots=True)
 class Results:
-    """Results of a run. Lists have a value for each round."""
+    """Results of a run. Lists have a value for each measurement, usually one a round."""
 
     options: Options
     postgres: str
@@ -75,6 +75,7 @@ class Run:
         self.databases = Databases()
         self.results = Results(options=options, postgres=self.databases.version)
         self._next, self._last = 0, 10_000_000
+        self._pgbench_runs = 0
 
     def record(self, quantity: Quantity, value: float) -> None:
         """Record the value of a quantity in this round."""
@@ -119,10 +120,10 @@ class Run:
         """Measure and record PostgreSQL's transaction rate with CLIENTS connections."""
         path = self.databases.home / "script.sql"
         path.write_text(script)
-        self._next += 1
+        self._pgbench_runs += 1
         began, before = time.perf_counter(), _children_cpu_s()
         with self._measure_cpu(None) as used:
-            found = postgres.pgbench(url, path, clients=CLIENTS, seconds=self.options.seconds, first=self._next)
+            found = postgres.pgbench(url, path, clients=CLIENTS, seconds=self.options.seconds, first=self._pgbench_runs)
         elapsed = time.perf_counter() - began
         self.record(quantity, found.rate)
         self.results.cpu_usage[quantity].append(

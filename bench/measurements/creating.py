@@ -14,7 +14,7 @@ from http.client import HTTPConnection
 from bench.distance import delaying_proxy
 from bench.load import HOST, useradd_request
 from bench.references import postgres
-from bench.references.postgres import connect
+from bench.references.postgres import Pgbench, connect
 from bench.run import Run
 from bench.servers import Server
 from bench.targets import Quantity
@@ -73,17 +73,16 @@ def measure_bulk(run: Run) -> None:
         two_inserts = run.databases.create("two_inserts_bulk")
         run.take_turns(
             "many users in one request",
-            partial(measure_postgres, run, two_inserts),
+            partial(measure_postgres, run, Quantity.TWO_INSERTS_BULK, two_inserts),
             measure_bulk,
             lambda: run.measure_load(Quantity.BESIDE_NO_BULK, server, useradd_request()),
             measure_beside,
         )
 
 
-def measure_postgres(run: Run, url: str) -> None:
-    """Record the rate and latency of pgbench's single transactions in a database of its own."""
-    found = run.measure_pgbench(Quantity.TWO_INSERTS, url, postgres.two_inserts_script())
-    run.record(Quantity.TWO_INSERTS_LATENCY, found.latency_ms)
+def measure_postgres(run: Run, quantity: Quantity, url: str) -> Pgbench:
+    """Measure and record the rate of pgbench's single transactions in a database of its own."""
+    return run.measure_pgbench(quantity, url, postgres.two_inserts_script())
 
 
 def _send_bulk_until(run: Run, server: Server, stop: threading.Event) -> None:
@@ -122,13 +121,17 @@ def _layers(run: Run, url: str) -> Iterator[list[Callable[[], object]]]:
         def measure_service() -> None:
             found = run.measure_load(Quantity.CREATED, service, useradd_request())
             usage = run.results.cpu_usage[Quantity.CREATED][-1]
-            run.record(Quantity.SERVER_CORE, usage.server_s / usage.requests * 1e6)
+            run.record(Quantity.SERVER_CPU, usage.server_s / usage.requests * 1e6)
             run.record(Quantity.CREATED_P50, found.p50_ms)
             run.record(Quantity.CREATED_P99, found.p99_ms)
             run.record(Quantity.CREATED_OTHERS, found.unexpected)
+
+        def measure_two_inserts() -> None:
+            found = measure_postgres(run, Quantity.TWO_INSERTS, two_inserts)
+            run.record(Quantity.TWO_INSERTS_LATENCY, found.latency_ms)
 
         measure_layers = []
         for layer, quantity in LAYERS.items():
             server = stack.enter_context(run.serve("bench.references.layers", leanest, LAYER=layer))
             measure_layers.append(partial(run.measure_load, quantity, server, useradd_request()))
-        yield [partial(measure_postgres, run, two_inserts), measure_service, *measure_layers]
+        yield [measure_two_inserts, measure_service, *measure_layers]

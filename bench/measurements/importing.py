@@ -38,7 +38,7 @@ def measure(run: Run) -> None:
 
         run.take_turns(
             "importing",
-            partial(measure_postgres, run, two_inserts),
+            partial(measure_postgres, run, Quantity.TWO_INSERTS_IMPORT, two_inserts),
             *(partial(_measure_import, run, url, suffix) for suffix in FORMATS),
             lambda: run.measure_load(Quantity.BESIDE_NO_IMPORT, server, useradd_request()),
             measure_beside,
@@ -49,7 +49,7 @@ def _measure_import(run: Run, url: str, suffix: str) -> None:
     running, began = _start(run, url, suffix), time.perf_counter()
     used = _wait(running)
     run.record(FORMATS[suffix].quantity, ROWS / (time.perf_counter() - began))
-    run.record(Quantity.IMPORT_CORE, 1e6 * (used.ru_utime + used.ru_stime) / ROWS)
+    run.record(Quantity.IMPORT_CPU, 1e6 * (used.ru_utime + used.ru_stime) / ROWS)
     run.record(Quantity.IMPORT_MEMORY, used.ru_maxrss / KILOBYTES_PER_MEGABYTE)
 
 

@@ -74,7 +74,7 @@ def measure(run: Run) -> None:
     Pages are also recorded with a million attempts if `Options.rows` is larger.
     """
     with ExitStack() as stack:
-        sizes = (FEW_ROWS, *([MIDDLE_ROWS] if run.options.rows > MIDDLE_ROWS else []), run.options.rows)
+        sizes = sorted({FEW_ROWS, *([MIDDLE_ROWS] if run.options.rows > MIDDLE_ROWS else []), run.options.rows})
         all_served = [stack.enter_context(serve_attempts(run, rows)) for rows in sizes]
         few, most = all_served[0], all_served[-1]
         run.take_turns("pages", *(partial(_record_page, run, page, all_served) for page in PAGES))
@@ -167,7 +167,7 @@ def _measure_during_export(run: Run, served: ServedAttempts) -> None:
 
         run.take_turns(
             "creating users beside an export",
-            lambda: run.measure_load(Quantity.BESIDE_NOTHING, server, useradd_request()),
+            lambda: run.measure_load(Quantity.BESIDE_NO_EXPORT, server, useradd_request()),
             measure_during_export,
         )
 

@@ -120,9 +120,9 @@ def useradd_script(connection: Connection) -> str:
 
 
 def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int) -> Pgbench:
-    """Run a script over TCP with prepared statements. IDs begin with `first` times a million.
+    """Run a script over TCP with prepared statements; each run needs another `first`.
 
-    Raises RuntimeError if no transaction succeeds.
+    The IDs of its users begin with `first` times 64 million. Raises RuntimeError if no transaction succeeds.
     """
     program = wheel_programs() / "pgbench"
     options = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(max(1, round(seconds)))]
@@ -141,7 +141,8 @@ def pgbench(url: str, script: Path, *, clients: int, seconds: float, first: int)
 def insert_attempts(connection: Connection, rows: int) -> None:
     """Insert attempts spread evenly over almost a year, all younger than ATTEMPTS_KEEP_DAYS.
 
-    About 8 % of the attempts are refused or failed.
+    About 8 % of the attempts are refused or failed. Also marks all attempts as masked and runs VACUUM, so the
+    connection must be in autocommit mode.
     """
     with connection.cursor() as cursor:
         for first in range(1, rows + 1, BATCH):
