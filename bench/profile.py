@@ -189,7 +189,10 @@ def _running_part(frame: FrameType | None) -> str:
 
 @cache
 def _part(file: str) -> str:
-    """Return the name of a part: the path of a project module, else the name of the package."""
+    """Return the name of a part: the path of a project module, else the name of the package.
+
+    Modules of STANDARD are parts, too. Returns "" for other code, which counts for its caller.
+    """
     path = Path(file)
     if "site-packages" in path.parts:
         return path.parts[path.parts.index("site-packages") + 1].removesuffix(".py")

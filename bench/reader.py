@@ -34,6 +34,7 @@ class Reader:
         self._buffer = bytearray(BLOCK)
         self._used_at = time.perf_counter()
         self.cookie, self.form_cookie, self.form = cookie, "", ""
+        """The session; a login form, and the session to which its CSRF token belongs."""
         if not cookie:
             self._log_in(self._create())
 

@@ -88,7 +88,7 @@ class Databases:
 def run_server(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
     """Run a server on a free port while the block runs.
 
-    Raises RuntimeError if the server does not respond within START_TIMEOUT_S.
+    Raises RuntimeError if the server exits or does not respond within START_TIMEOUT_S.
     """
     with create_server((HOST, 0)) as free:
         port = free.getsockname()[1]

@@ -56,7 +56,11 @@ USUAL_DURATION = "about 14 minutes on 2 cores, less with more; ./run test --fast
 
 
 def test(arguments: Sequence[str]) -> None:
-    """Run the linters and all tests; if there are options of pytest, run only pytest."""
+    """Run the linters and all tests; if there are options of pytest, run only pytest.
+
+    Installs missing programs before, see system_packages.provide(). With `--fast`, installs nothing and skips slow
+    tests. Exits if a linter or test fails.
+    """
     is_fast = "--fast" in arguments
     pytest_options = [argument for argument in arguments if argument != "--fast"]
     environment = filtered_environment(os.environ)

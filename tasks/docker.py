@@ -23,7 +23,10 @@ from tasks.versions import find_python
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 BRIDGE = Path("/sys/class/net/docker0")
 DEBIAN = "useradd-trial-debian"
-NO_CACHES = shutil.ignore_patterns("__pycache__", "test", "tests", "idlelib", "turtledemo", "config-*", "site-packages")
+NOT_COPIED = shutil.ignore_patterns(
+    "__pycache__", "test", "tests", "idlelib", "turtledemo", "config-*", "site-packages"
+)
+"""Parts of CPython that a container does not need."""
 APT_INSTALL = "apt-get update -qq && apt-get install -qq -y --no-install-recommends"
 ENTRYPOINT = """\
 #!/bin/sh
@@ -80,9 +83,10 @@ def require_docker(command: str) -> None:
 
 @contextmanager
 def daemon() -> Iterator[None]:
-    """Start dockerd unless it runs; at the end, stop it and remove its data.
+    """Start dockerd unless it runs; at the end, stop what was started and remove its data.
 
-    Within the block, `docker compose` is the Compose of requirements-dev.txt.
+    If dockerd runs already, removes the untagged images that have appeared during the block. Changes os.environ, so
+    that `docker compose` is the Compose of requirements-dev.txt.
     """
     with tempfile.TemporaryDirectory(prefix="useradd-docker-", ignore_cleanup_errors=True) as name:
         plugins = Path(name) / "cli" / "cli-plugins"
@@ -125,22 +129,33 @@ def untagged_images() -> set[str]:
 @contextmanager
 def images(*wanted: str) -> Iterator[None]:
     """Build substitutes for the images that the machine lacks; remove these at the end."""
-    built = [image for image in wanted if not succeeds(["docker", "image", "inspect", image])]
-    with tempfile.TemporaryDirectory(prefix="useradd-image-") as name:
-        folder = Path(name)
-        if built and not succeeds(["docker", "image", "inspect", DEBIAN]):
-            build_debian(folder / "debian")
-        for image in built:
-            log(f"== building a substitute for the image {image}")
-            context = folder / re.sub(r"\W", "-", image)
-            context.mkdir()
-            (context / "Dockerfile").write_text(prepare_context(image.partition(":")[0], image, context))
-            run_docker("build", "--quiet", "--force-rm", "--tag", image, context)
+    missing = [image for image in wanted if not has_image(image)]
+    built = [DEBIAN, *missing] if missing and not has_image(DEBIAN) else missing
     try:
+        with tempfile.TemporaryDirectory(prefix="useradd-image-") as name:
+            build_images(built, Path(name))
         yield
     finally:
-        if built:
-            run_docker("image", "rm", "--force", *built, DEBIAN)
+        for image in reversed(built):
+            succeeds(["docker", "image", "rm", "--force", image])
+
+
+def has_image(image: str) -> bool:
+    """Return whether the machine has an image."""
+    return succeeds(["docker", "image", "inspect", image])
+
+
+def build_images(names: Sequence[str], folder: Path) -> None:
+    """Build DEBIAN, and substitutes for other images, with build contexts in `folder`."""
+    for image in names:
+        if image == DEBIAN:
+            build_debian(folder / "debian")
+            continue
+        log(f"== building a substitute for the image {image}")
+        context = folder / re.sub(r"\W", "-", image)
+        context.mkdir()
+        (context / "Dockerfile").write_text(prepare_context(image.partition(":")[0], image, context))
+        run_docker("build", "--quiet", "--force-rm", "--tag", image, context)
 
 
 def prepare_context(kind: str, image: str, context: Path) -> str:
@@ -167,7 +182,7 @@ def prepare_python_context(image: str, context: Path) -> str:
         [python, "-c", "import sys; print(sys.base_prefix)"], check=True, capture_output=True, text=True
     ).stdout.strip()
     for part in ("bin", "lib"):
-        shutil.copytree(Path(prefix) / part, context / part, symlinks=True, ignore=NO_CACHES)
+        shutil.copytree(Path(prefix) / part, context / part, symlinks=True, ignore=NOT_COPIED)
     libraries = debian_packages((context / "lib").rglob("*.so"))
     return (
         f"FROM {DEBIAN}\nRUN {APT_INSTALL} {' '.join(libraries)} && rm -rf /var/lib/apt/lists/*\n"

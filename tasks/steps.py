@@ -27,7 +27,10 @@ class Step:
     answers: Sequence[Answer]
 
     def count_lost(self, users: Collection[str], attempts: Collection[str]) -> int:
-        """Return the number of requests without a response, or with a missing user or record."""
+        """Return the number of requests without a response, or with a missing user or attempt.
+
+        An attempt is not missing if the response said that it was not recorded.
+        """
         return sum(
             answer.status is None
             or (answer.status == 201 and answer.json["user"]["id"] not in users)

@@ -6,7 +6,7 @@ from bench.run import Run
 from bench.targets import Quantity
 
 CLIENTS = 4
-"""Number of connections. Each request reads its session; a worker refuses more than six reads at a time."""
+"""Number of connections."""
 
 
 def measure(run: Run) -> None:

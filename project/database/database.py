@@ -64,10 +64,11 @@ class QueryError(Exception):
 class Database:
     """A connection pool with admission control, deadline, retries and a circuit breaker.
 
-    At most `permits` threads are admitted at a time and `max_waiting` more may wait, so that slow queries do not occupy
-    all threads of the process. At most `connections` of the admitted threads use a connection at a time; the
-    pool of `engine` has more connections for run_once() and check(), which need no permit. With `has_fallback`,
-    transactions are not retried while the server is unavailable, because the caller falls back to another database.
+    At most `permits` threads are admitted at a time and `max_waiting` more may wait (any number if None), so that slow
+    queries do not occupy all threads of the process. At most `connections` of the admitted threads use a connection at
+    a time; the pool of `engine` has more connections for run_once() and check(), which need no permit. With
+    `has_fallback`, transactions are not retried while the server is unavailable, because the caller falls back to
+    another database.
     """
 
     trace: Trace | None = None

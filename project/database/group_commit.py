@@ -15,8 +15,8 @@ GROUP_WAIT_S = 0.2
 GATHER_S = 0.01
 """Maximum seconds for which a group waits, before it begins, for threads that prepare a write."""
 MIN_JOIN_S = 0.5
-"""Minimum seconds until the deadline of a thread that joins a group. A group may take half of this time, so that its
-members can be tried alone if the group fails."""
+"""Minimum seconds until the deadline of a thread that joins a group. A group may take half of the time until the
+earliest deadline of its members, so that they can be tried alone if the group fails."""
 SUSPEND_S = 5.0
 """Seconds for which members are tried alone after a group has failed or has not begun within GROUP_WAIT_S: the next
 group would probably fail, too."""

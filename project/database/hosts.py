@@ -19,7 +19,7 @@ HOST_CONNECT_S = 1.0
 SILENT_S = 1.0
 """Seconds after which a host that does not answer a check counts as silent, if several hosts are configured."""
 LAST_HOST_CONNECT_S = 10.0
-"""Timeout in seconds for connecting to the last host to try, unless the deadline of the thread is earlier."""
+"""Timeout in seconds for connecting to the last host to try, unless it was silent or the deadline is earlier."""
 
 _name_lookup = NameLookup()
 
@@ -32,6 +32,7 @@ def install_host_failover(engine: Engine) -> None:
     """Make an engine try the hosts of its URL in turn, first the host that answered last.
 
     libpq can try several hosts, but with a wait callback, a frozen first host would use up the whole deadline.
+    Also limits the time for connecting to a single host and for looking up its name.
     """
     failover = _Failover(engine)
 

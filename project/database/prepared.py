@@ -45,7 +45,7 @@ def autocommit_cursor(connection: PoolProxiedConnection) -> Iterator[extensions.
 
 
 class PreparedStatement:
-    """An SQL statement that is prepared once per session. `{}` in `sql` stands for arguments.
+    """An SQL statement that is prepared once per session. `sql` has one `{}` for all arguments.
 
     Without preparation, PostgreSQL takes a third longer (measured). With a pooler, each transaction may run in another
     session, with or without the prepared statement.

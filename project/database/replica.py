@@ -1,4 +1,8 @@
-"""Reads from a replica if its lag is acceptable, otherwise from the primary."""
+"""Reads from a replica if its lag is acceptable, otherwise from the primary.
+
+An LSN is a position in the write-ahead log (WAL) of PostgreSQL: a replica that has replayed the primary's LSN has all
+data that was committed before.
+"""
 
 import math
 import threading
@@ -48,8 +52,8 @@ class _PrimaryLsn:
 class ReadDatabase(Database):
     """A database that reads from its replica if there is one and its lag is acceptable.
 
-    If the replica fails, the primary is used. A query that times out on the replica is not repeated on the primary,
-    because it would probably time out there, too.
+    Only read_transaction() and read_query() use the replica. If it fails, they use the primary. A query that times out
+    on the replica is not repeated on the primary, because it would probably time out there, too.
     """
 
     replica: Database | None = None
@@ -62,7 +66,10 @@ class ReadDatabase(Database):
 
     @property
     def lag_s(self) -> float:
-        """Lag in seconds of the data that this thread read last; 0 for data of the primary."""
+        """Lag in seconds of what this thread read last; 0 if the primary replaced the replica.
+
+        Reads through `primary` do not change it.
+        """
         return getattr(self._last_read, "lag_s", 0.0)
 
     @lag_s.setter

@@ -8,7 +8,7 @@ the lock *exclusively*, no process uses the server, and the watcher stops it. Th
     data  password  port                     the cluster, the password of its only role, the port of the server
     postgres.log                             the log of the server
     programs-VERSION                         a copy of the programs, if `nobody` cannot reach the original
-    location                                 the directory with data, password and port, if not the root
+    location                                 the directory with data, password, port and programs, if not the root
 
 Imports are relative: the watcher loads this package by its path, without the rest of the service.
 """
@@ -79,9 +79,9 @@ class EmbeddedPostgres:
 def ensure_running(root: Path, *, bin_dir: Path | None = None) -> str:
     """Create and start the server in `root` if needed; return its `postgresql://` URL.
 
-    The server runs until the last process that called ensure_running() exits. A running server is not queried, because
-    it may be frozen. `bin_dir` is the directory of the server programs, such as /usr/lib/postgresql/15/bin; by default
-    that of the wheel. Raises EmbeddedPostgresError.
+    The server runs until the last process that called ensure_running() exits or calls stop_using(). A running server is
+    not queried, because it may be frozen. `bin_dir` is the directory of the server programs, such as
+    /usr/lib/postgresql/15/bin; by default that of the wheel. Raises EmbeddedPostgresError.
     """
     root = root.resolve()
     is_first_use = not is_using(root)

@@ -28,8 +28,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "password_encryption": "scram-sha-256",
-    # Statements and DETAIL lines contain personal data: names, e-mail addresses, phone numbers.
     "log_checkpoints": "off",
+    # Statements and DETAIL lines contain personal data: names, e-mail addresses, phone numbers.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }

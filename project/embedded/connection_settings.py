@@ -68,6 +68,7 @@ def connect(directory: DataDirectory) -> Connection | None:
     """Connect to the database postgres; return None if that fails or it is another server.
 
     The connection is asynchronous, because connect_timeout has no effect with the wait callback of the service.
+    Raises OSError if the password cannot be read.
     """
     port = _port(directory)
     if port is None:

@@ -61,8 +61,8 @@ def wheel_programs() -> Path:
 def prepare_data_directory(root: Path, programs: Path) -> DataDirectory:
     """Return the directories of the server in `root`; copy data and programs if needed.
 
-    A copy is needed if the server runs as `nobody` without a user namespace and cannot reach the original. Raises
-    OSError or subprocess.SubprocessError.
+    If the server runs as `nobody` without a user namespace, what it cannot reach is copied, and the mode of the data's
+    location is set to 711. Raises OSError or subprocess.SubprocessError.
     """
     identity = _identity()
     location_file = root / "location"

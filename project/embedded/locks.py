@@ -48,14 +48,14 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_using(root: Path) -> bool:
-    """Return whether this process holds the shared lock of the server in `root`."""
+    """Return whether this process holds the shared lock in `root`, a resolved path."""
     return root in _shared_locks
 
 
 def start_using(root: Path) -> None:
     """Acquire the shared lock on users.lock, which keeps the server running.
 
-    Waits while the watcher stops the server. Raises TimeoutError after LOCK_TIMEOUT_S.
+    `root` must be resolved. Waits while the watcher stops the server. Raises TimeoutError after LOCK_TIMEOUT_S.
     """
     if root not in _shared_locks:
         _shared_locks[root] = _wait_for(root / "users.lock", fcntl.LOCK_SH)
@@ -78,6 +78,10 @@ def _wait_for(path: Path, kind: int) -> int:
 
 
 def stop_using(root: Path) -> None:
-    """Release the shared lock on users.lock."""
+    """Release the shared lock on users.lock, so that the watcher can stop the server.
+
+    `root` must be resolved. Does nothing if this process does not hold the lock. Processes that were forked while it
+    was held still hold it.
+    """
     if root in _shared_locks:
         os.close(_shared_locks.pop(root))

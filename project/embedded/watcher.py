@@ -16,7 +16,7 @@ from .locks import try_lock
 
 PROGRAM = Path(__file__).resolve().with_name("__main__.py")
 MAX_LOG_BYTES = 4 * 2**20
-GIVE_UP_AFTER_S = 5.0  # for a server that has never started; a server that has started once is restarted forever
+GIVE_UP_AFTER_S = 5.0  # for a server that only ended with errors; one that was killed or stopped is restarted forever
 STOP_TIMEOUT_S = 30.0
 POLL_EVERY_S = 0.1
 
@@ -86,7 +86,7 @@ def main(root: Path, programs: Path, lock: int) -> None:
 def _watch(directory: DataDirectory) -> None:
     """Keep the server running until no process uses it.
 
-    Gives up after GIVE_UP_AFTER_S if the server has never started. Truncates the log at MAX_LOG_BYTES.
+    Gives up after GIVE_UP_AFTER_S if the server has only ended with errors. Truncates the log at MAX_LOG_BYTES.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # a shutdown stops the processes that use the server, too

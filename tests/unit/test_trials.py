@@ -105,7 +105,13 @@ def test_every_base_image_has_a_substitute(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(
     ("summary", "failed"),
-    [("12 passed, 1 skipped in 3.0s", False), ("not found", False), ("1 failed, 11 passed in 3s", True), ("", True)],
+    [
+        ("12 passed, 1 skipped in 3.0s", False),
+        ("not found", False),
+        ("1 failed, 11 passed in 3s", True),
+        ("11 passed, 1 error in 3s", True),
+        ("", True),
+    ],
 )
 def test_only_a_version_whose_tests_all_passed_or_that_is_missing_is_no_failure(summary: str, failed: bool) -> None:
     assert versions.Result("Python 3.11", "tests", summary).has_failed is failed
